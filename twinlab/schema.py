@@ -58,6 +58,8 @@ def _registry() -> dict[str, Variable]:
         # spectra and beam
         ("fluence", "energy", "mm-2 mAs-1", "photon fluence per energy bin at 1 m from the focal spot"),
         ("beam_fluence", "fan_angle energy", "mm-2 mAs-1", "fluence at 1 m behind filters and bowtie"),
+        ("photons", "channel energy", "1", "mean photons that meet a detector cell in one view, no object"),
+        ("solid_angle", "row channel", "sr", "solid angle of a detector cell at the focal spot"),
         # acquisition
         ("view_angle", "view", "rad", "gantry angle; 0 = tube anterior, grows towards the patient's left"),
         ("source_z", "view", "mm", "table position of the focal spot"),

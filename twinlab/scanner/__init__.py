@@ -1,1 +1,14 @@
-"""."""
+"""Scanners and the protocols that drive them: geometry, beam, detector cells, exposure."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach(
+    __name__,
+    submod_attrs={
+        "models": ["Bowtie", "CtdiEntry", "Detector", "Protocol", "Scanner", "Tube"],
+        "library": ["list_protocols", "list_scanners", "load_protocol", "load_scanner", "protocol_folder"],
+        "geometry": ["cell_solid_angle", "over_range_mm", "trajectory"],
+        "beam": ["beam_fluence", "photons_per_cell"],
+        "exposure": ["effective_mas_for", "for_patient"],
+    },
+)
