@@ -1,1 +1,13 @@
-"""."""
+"""Studies: a grid of protocols on one patient, run by dask, resumable, collected in one Dataset."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach(
+    __name__,
+    submod_attrs={
+        "models": ["Study", "load"],
+        "plan": ["Plan", "plan"],
+        "run": ["run", "status"],
+        "optimise": ["Recommendation", "dose_at_target", "pareto_front", "recommend"],
+    },
+)
