@@ -1,1 +1,8 @@
-"""."""
+"""Hot loops: ray casting, back-projection, photon transport. Arrays in, arrays out."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach(
+    __name__,
+    submodules=["backproject", "columns", "project", "rays", "spectral", "threads", "transport"],
+)
