@@ -1,0 +1,132 @@
+"""Sources of a transport run."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from twinlab.kernels.sampling import alias_table
+from twinlab.kernels.transport_data import ENERGY_MAX_KEV, Source
+from twinlab.kernels.transport_source import FIELD, GANTRY
+from twinlab.schema import refuse
+
+
+def _energies(centre_kev: np.ndarray, width_kev: float) -> np.ndarray:
+    centre = np.atleast_1d(np.asarray(centre_kev, dtype=float))
+    low = centre - 0.5 * width_kev
+    if low.min() < 1.0 or low.max() + width_kev > ENERGY_MAX_KEV + 1e-6:
+        refuse("source", "energies from 1 to 150 keV", f"{low.min():g} to {low.max() + width_kev:g}")
+    return np.stack([low, np.full_like(low, width_kev)], axis=1).astype(np.float32)
+
+
+def field_source(
+    energy_kev: np.ndarray | float,
+    weight: np.ndarray | float = 1.0,
+    *,
+    position_mm: np.ndarray,
+    corner_mm: np.ndarray,
+    edges_mm: np.ndarray,
+    bin_width_kev: float = 0.0,
+) -> Source:
+    """Point source, uniform per solid angle within a parallelogram; a pencil when its edges are zero.
+
+    Parameters
+    ----------
+    energy_kev, weight : (n,) arrays
+        Bin centres and relative numbers of photons.
+    position_mm : (3,) array
+        x, y, z in the grid's box coordinates.
+    corner_mm, edges_mm : (3,), (2, 3) arrays
+        Corner of the field in the same coordinates, and its two edge vectors.
+    bin_width_kev : float
+        Energies are uniform within a bin.
+
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    InputError
+        Energies outside 1 to 150 keV.
+    """
+    energy = _energies(np.asarray(energy_kev), bin_width_kev)
+    probability, alias = alias_table(np.broadcast_to(weight, energy.shape[:1]))
+    relative = np.asarray(corner_mm, dtype=float) - position_mm
+    normal = np.cross(edges_mm[0], edges_mm[1])
+    length = float(np.linalg.norm(normal))
+    distance = abs(relative @ normal) / length if length > 0 else float(np.linalg.norm(relative))
+    geometry = np.concatenate([position_mm, relative, edges_mm[0], edges_mm[1], [distance * (1 + 1e-6)]])
+    one = alias_table(np.ones(1))
+    return Source(
+        kind=np.array([FIELD], np.int32),
+        geometry=geometry.astype(np.float32),
+        probability=probability,
+        alias=alias,
+        energy=energy,
+        view_probability=one[0],
+        view_alias=one[1],
+        stations=np.zeros((1, 4), np.float32),
+    )
+
+
+def gantry_source(
+    fluence: np.ndarray,
+    energy_kev: np.ndarray,
+    *,
+    fan_low_rad: float,
+    fan_step_rad: float,
+    bin_width_kev: float,
+    view: np.ndarray,
+    view_weight: np.ndarray,
+    radius_mm: float,
+    isocentre_mm: tuple[float, float],
+    half_width_mm: float,
+) -> tuple[Source, float]:
+    """CT tube on its path.
+
+    Parameters
+    ----------
+    fluence : (fan_angle, energy) array
+        Photons/mm2/mAs per energy bin at 1 m, in the middle of even fan-angle bins.
+    energy_kev : (energy,) array
+        Bin centres.
+    fan_low_rad, fan_step_rad : float
+        Lower edge of the first fan-angle bin, and the width of a bin.
+    bin_width_kev : float
+    view : (view, 4) array
+        Gantry angle [rad], table position [mm, grid's box coordinates], and how far both move in the view.
+    view_weight : (view,) array
+        Relative mAs of the views.
+    radius_mm : float
+        Focal spot to isocentre.
+    isocentre_mm : (x, y)
+        In the grid's box coordinates.
+    half_width_mm : float
+        Half the beam's width along z at the isocentre.
+
+    Returns
+    -------
+    source : Source
+    photons_per_mas : float
+        Photons that the source sends into the field per mAs.
+
+    Notes
+    -----
+    A fluence at 1 m is a number per solid angle (1e-6 sr/mm2). The field is even in the sine of the cone
+    angle, so its solid angle is fan angle times the difference of the sines.
+    """
+    sine = half_width_mm / np.hypot(half_width_mm, radius_mm)
+    probability, alias = alias_table(fluence)
+    view_probability, view_alias = alias_table(view_weight)
+    geometry = [radius_mm, isocentre_mm[0], isocentre_mm[1], fan_low_rad, fan_step_rad, -sine, 2 * sine]
+    source = Source(
+        kind=np.array([GANTRY], np.int32),
+        geometry=np.array(geometry, np.float32),
+        probability=probability,
+        alias=alias,
+        energy=_energies(energy_kev, bin_width_kev),
+        view_probability=view_probability,
+        view_alias=view_alias,
+        stations=np.ascontiguousarray(view, dtype=np.float32),
+    )
+    return source, float(np.sum(fluence) * 1e6 * fan_step_rad * 2 * sine)
