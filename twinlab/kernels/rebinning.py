@@ -1,0 +1,125 @@
+"""Rebinning over views and sums over rows: the hot loops between projections and back-projection.
+
+Per detector channel the rebinning of fan to parallel rays is a shift over views by a constant fraction, so
+it and its transpose are both gathers. Every loop is parallel over whole outputs: results do not depend on
+the number of threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+
+@njit(cache=True, parallel=True, fastmath={"contract", "nsz"})
+def shift_views(projection, segment_first, segment_count, periodic, segment, shift, offset, weight, row_lo, row_hi, out):
+    """Fan-beam rows at parallel angles: ``out[e, r, c] = sum_a weight[s, a, c] projection[view, r, c]``.
+
+    Parameters
+    ----------
+    projection : array (view, row, channel)
+    segment_first, segment_count, periodic : arrays (segment,)
+        Views of each segment; whether they close a circle.
+    segment, shift : arrays (entry,)
+        Segment and angle index of each output.
+    offset : array of int (segment, channel)
+    weight : array (segment, tap, channel)
+        Interpolation weights.
+    row_lo, row_hi : arrays (entry,)
+        Detector rows of each output.
+    out : array (entry, rows, channel)
+        Row 0 is detector row ``row_lo``.
+    """
+    n_taps = weight.shape[1]
+    n_channels = projection.shape[2]
+    for e in prange(out.shape[0]):
+        s = segment[e]
+        first = segment_first[s]
+        count = segment_count[s]
+        views = np.empty((n_taps, n_channels), np.int64)
+        for c in range(n_channels):
+            for a in range(n_taps):
+                view = shift[e] + offset[s, c] + a
+                if periodic[s]:
+                    view %= count
+                views[a, c] = first + view
+        for r in range(row_lo[e], row_hi[e]):
+            line = out[e, r - row_lo[e]]
+            for c in range(n_channels):
+                total = weight[s, 0, c] * projection[views[0, c], r, c]
+                for a in range(1, n_taps):
+                    total += weight[s, a, c] * projection[views[a, c], r, c]
+                line[c] = total
+
+
+@njit(cache=True, parallel=True, fastmath={"contract", "nsz"})
+def shift_views_adjoint(parallel, entry_of, first_shift, count, periodic, offset, weight, row_lo, row_hi, out):
+    """Transpose of :func:`shift_views` for one segment, as a gather.
+
+    Parameters
+    ----------
+    parallel : array (entry, rows, channel)
+    entry_of : array of int (angles,)
+        Entry of angle ``first_shift + i``; -1: none.
+    first_shift, count, periodic : int, int, bool
+    offset : array of int (channel,)
+    weight : array (tap, channel)
+    row_lo, row_hi : arrays (entry,)
+    out : array (view of the segment, row, channel)
+        Added to.
+    """
+    n_taps = weight.shape[0]
+    n_channels = parallel.shape[2]
+    n_angles = entry_of.size
+    for view in prange(count):
+        for a in range(n_taps):
+            for c in range(n_channels):
+                angle = view - offset[c] - a - first_shift
+                if periodic:
+                    angle %= count
+                if angle < 0 or angle >= n_angles:
+                    continue
+                e = entry_of[angle]
+                if e < 0:
+                    continue
+                for r in range(row_lo[e], row_hi[e]):
+                    out[view, r, c] += weight[a, c] * parallel[e, r - row_lo[e], c]
+
+
+@njit(cache=True, parallel=True, fastmath={"contract", "nsz"})
+def sum_rows(filtered, n_t, row_lo, row_hi, det_lo, margin, n_rows, row_weight, out):
+    """Running weighted sums over rows, margins included: ``out[e, t, k] = sum_{r < k} w_r filtered[e, t, r]``.
+
+    Parameters
+    ----------
+    filtered : array (entry, t, rows)
+        Rows from ``det_lo`` on.
+    n_t : array of int (entry,)
+    row_lo, row_hi : arrays of int (entry,)
+        Rows with margins.
+    det_lo : array of int (entry,)
+    margin, n_rows : int
+    row_weight : array (row + 2 margin,)
+    out : array (entry, t, rows + 1)
+    """
+    for e in prange(out.shape[0]):
+        for t in range(n_t[e]):
+            total = out[e, t, 0] * 0
+            out[e, t, 0] = total
+            for r in range(row_lo[e], row_hi[e]):
+                row = min(max(r - margin, 0), n_rows - 1) - det_lo[e]
+                total += row_weight[r] * filtered[e, t, row]
+                out[e, t, r - row_lo[e] + 1] = total
+
+
+@njit(cache=True, parallel=True, fastmath={"contract", "nsz"})
+def sum_rows_adjoint(sums, n_t, row_lo, row_hi, det_lo, margin, n_rows, row_weight, filtered):
+    """Transpose of :func:`sum_rows`; ``filtered`` is overwritten."""
+    for e in prange(sums.shape[0]):
+        for t in range(n_t[e]):
+            filtered[e, t, :] = 0
+            total = sums[e, t, 0] * 0
+            for r in range(row_hi[e] - 1, row_lo[e] - 1, -1):
+                total += sums[e, t, r - row_lo[e] + 1]
+                row = min(max(r - margin, 0), n_rows - 1) - det_lo[e]
+                filtered[e, t, row] += row_weight[r] * total
