@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from twinlab.schema import Model, refuse
+from twinlab.study.collect import pooled
 
 AXES = ("kv", "pitch", "kernel")
 DRAWS = 2000
@@ -147,7 +148,7 @@ def dose_at_target(results: xr.Dataset, target: float, *, seed: int = 0) -> xr.D
     for name in ("dprime_at", "dose_metric", "dose_sd_metric"):
         if name not in results:
             refuse("dose_at_target", f"results with {name}", sorted(map(str, results.data_vars)))
-    results = results.sortby("mas")
+    results = pooled(results).sortby("mas")
     mas = np.asarray(results["mas"], float)
     per_mas = (results["dose_metric"] / results["mas"]).transpose("kv", "pitch", "mas").mean("mas")
     central = np.asarray(results["dprime_at"].mean("position").transpose(*AXES, "mas"), float)
@@ -203,6 +204,7 @@ def recommend(results: xr.Dataset, *, target: float, confidence: float = 0.95, s
     """
     if not 0.5 <= confidence < 1:
         refuse("recommend", "a confidence from 0.5 to below 1", confidence)
+    results = pooled(results)
     table = dose_at_target(results, target, seed=seed)
     if not bool(np.isfinite(table["dose"]).any()):
         return _not_reached(results, target, confidence)

@@ -1,0 +1,232 @@
+"""Run a study by dask: only what is missing, each result written as it is made, all collected at the end."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import dask
+import xarray as xr
+from dask.delayed import Delayed
+from tqdm import tqdm
+
+from twinlab.schema import refuse, source_key
+from twinlab.study import collect, plan, stages, store
+from twinlab.study.layout import Layout
+from twinlab.study.models import Study
+
+
+def run(
+    study: Study,
+    *,
+    outputs: str | Path | None = None,
+    scheduler: str | None = None,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Compute what is missing of a study and collect its results.
+
+    Parameters
+    ----------
+    study : Study
+    outputs : path, optional
+        Root of all outputs; ``$TWINLAB_OUTPUTS`` or ``outputs`` by default.
+    scheduler : str, optional
+        Address of a ``dask.distributed`` scheduler whose workers see ``outputs``; one thread here by default,
+        because the engines' kernels use all cores themselves.
+    progress : bool
+        Print the plan and a progress bar.
+
+    Returns
+    -------
+    Dataset, dims (kv, mas, pitch, kernel, seed, position, organ_id, y, x)
+        See :func:`twinlab.study.collect.collect`. Interrupting and resuming gives the same bits.
+
+    Raises
+    ------
+    InputError
+        Before any work: a setting that cannot be; later: an engine's refusal. What was computed stays.
+    """
+    layout = Layout(study, outputs)
+    if layout.results.is_file():
+        if progress:
+            tqdm.write(f"study {study.name}: done before, {layout.results}")
+        return store.read(layout.results)
+    work = plan.plan(study, outputs=outputs)
+    if progress:
+        tqdm.write(str(work))
+    for folder in (layout.cache, layout.folder, layout.folder / "cases"):
+        folder.mkdir(parents=True, exist_ok=True)
+        store.sweep(folder)
+    store.save_json(study.model_dump(mode="json"), layout.folder / "study.json")
+    began = time.time()
+    tasks, costs = _graph(layout, work)
+    with _bar(work.seconds, study.name, progress) as tick:
+        if scheduler is None:
+            _run_here(tasks, costs, tick)
+        else:
+            _run_there(tasks, costs, tick, scheduler)
+        collected = collect.collect(layout)
+    store.save(collected, layout.results)
+    store.save_json(_provenance(layout, time.time() - began), layout.folder / "provenance.json")
+    for pitch in study.pitch:
+        shutil.rmtree(layout.rays(pitch), ignore_errors=True)
+    return store.read(layout.results)
+
+
+def _graph(layout: Layout, work: plan.Plan) -> tuple[dict[str, Delayed], dict[str, float]]:
+    """Delayed stages that are not done, each waiting for those it needs, with their cost in seconds."""
+    study, root = layout.study, str(layout.root)
+    costs = {stage.name: stage.seconds for stage in work.stages}
+    tasks: dict[str, Delayed] = {}
+
+    def add(name: str, done: bool, function: Callable[..., str], *args: Any, after: tuple[str, ...] = ()) -> None:
+        if not done:
+            needs = [tasks[key] for key in after if key in tasks]
+            tasks[name] = dask.delayed(function, pure=False)(study, root, *args, needs, dask_key_name=name)
+
+    add("phantom", layout.phantom().is_dir(), stages.make_phantom)
+    for kv in study.kv:
+        add(f"CTDI {kv:g} kV", layout.ctdi(kv).is_file(), stages.make_ctdi, kv)
+    ctdi = tuple(f"CTDI {kv:g} kV" for kv in study.kv)
+    for pitch in study.pitch:
+        _add_image_stages(layout, pitch, ctdi, add)
+        for seed in study.seed:
+            for kv in study.kv:
+                name = plan.dose_name(kv, pitch, seed)
+                done = layout.dose(kv, pitch, seed).is_file()
+                add(name, done, stages.make_dose, kv, pitch, seed, after=("phantom", f"CTDI {kv:g} kV"))
+    for case in layout.cases():
+        if not layout.case(**case).is_file():
+            after = [plan.dose_name(case["kv"], case["pitch"], case["seed"]), *ctdi]
+            after += [plan.images_name(case["kv"], case["pitch"], case["seed"])]
+            after += [plan.quality_name(case["pitch"], case["seed"], i) for i in range(study.n_positions)]
+            add(f"case {layout.case(**case).stem}", False, stages.make_case, case, after=tuple(after))
+    return tasks, costs
+
+
+def _add_image_stages(layout: Layout, pitch: float, ctdi: tuple[str, ...], add: Callable[..., None]) -> None:
+    study = layout.study
+    quality = [
+        (plan.quality_name(pitch, seed, i), layout.quality(pitch, seed, i).is_file(), stages.make_quality, pitch, seed, i)
+        for seed in study.seed
+        for i in range(study.n_positions)
+    ]
+    images = [
+        (plan.images_name(kv, pitch, seed), layout.images(kv, pitch, seed).is_file(), stages.make_images, kv, pitch, seed)
+        for seed in study.seed
+        for kv in study.kv
+    ]
+    ready = all(item[1] for item in (*quality, *images)) or layout.rays(pitch).is_dir()
+    add(plan.rays_name(pitch), ready, stages.make_rays, pitch, after=("phantom", *ctdi))
+    for item in (*quality, *images):
+        add(*item, after=(plan.rays_name(pitch),))
+
+
+def _run_here(tasks: dict[str, Delayed], costs: dict[str, float], tick: Callable[[str, float, bool], None]) -> None:
+    from dask.callbacks import Callback
+
+    def start(key: Any, *_: Any) -> None:
+        tick(str(key), 0.0, True)
+
+    def end(key: Any, *_: Any) -> None:
+        tick(str(key), costs.get(str(key), 0.0), False)
+
+    with Callback(pretask=start, posttask=end):
+        dask.compute(*tasks.values(), scheduler="threads", num_workers=1, optimize_graph=False)
+
+
+def _run_there(
+    tasks: dict[str, Delayed], costs: dict[str, float], tick: Callable[[str, float, bool], None], address: str
+) -> None:
+    from distributed import Client, as_completed
+
+    try:
+        client = Client(address, timeout="10s")
+    except (OSError, ValueError, TimeoutError) as error:
+        refuse("scheduler", "the address of a running dask scheduler, like tcp://host:8786", f"{address} ({error})")
+    with client:
+        futures = dict(zip(tasks, client.compute(list(tasks.values()), optimize_graph=False), strict=True))
+        names = {future.key: name for name, future in futures.items()}
+        for future in as_completed(futures.values()):
+            future.result()
+            tick(names[future.key], costs.get(names[future.key], 0.0), False)
+        del futures
+
+
+@contextmanager
+def _bar(total: float, name: str, show: bool) -> Iterator[Callable[[str, float, bool], None]]:
+    """Progress bar in estimated seconds; it moves while a stage runs, up to that stage's share."""
+    if not show:
+        yield lambda *_: None
+        return
+    state = {"label": "", "since": time.time(), "done": 0.0, "cost": 0.0}
+    stop = threading.Event()
+    form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} elapsed, about {remaining} left"
+    bar = tqdm(total=max(total, 1.0), desc=name, bar_format=form, mininterval=0.5, ascii=True, dynamic_ncols=True)
+    costs: dict[str, float] = {}
+
+    def tick(label: str, cost: float, starting: bool) -> None:
+        if starting:
+            state.update(label=label, since=time.time())
+            if not label.startswith("case "):
+                bar.set_description_str(f"{name}: {label}")
+        else:
+            costs[label] = cost
+            state["done"] = float(state["done"]) + cost  # type: ignore[arg-type]
+            bar.n = min(float(state["done"]), bar.total)  # type: ignore[arg-type]
+            bar.refresh()
+
+    def beat() -> None:
+        while not stop.wait(1.0):
+            bar.refresh()
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield tick
+        bar.n = bar.total
+        bar.set_description_str(f"{name}: done")
+    finally:
+        stop.set()
+        thread.join()
+        bar.close()
+
+
+def _provenance(layout: Layout, seconds: float) -> dict[str, Any]:
+    packages = ("numpy", "scipy", "xarray", "dask", "numba", "pydicom", "SimpleITK", "spekpy", "xraylib", "twinlab")
+    return {
+        "key": layout.key,
+        "source_key": source_key(),
+        "seconds": round(seconds, 1),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages},
+        "seeds": list(layout.study.seed),
+        "study": layout.study.model_dump(mode="json"),
+    }
+
+
+def status(outputs: str | Path | None = None) -> list[dict[str, Any]]:
+    """Studies under the root of all outputs and how far they are.
+
+    Returns
+    -------
+    list of dict
+        ``name``, ``folder``, ``cases`` (all), ``done``, ``finished``; newest first.
+    """
+    found = []
+    root = store.outputs_root(outputs) / "studies"
+    for file in sorted(root.glob("*/study.json"), key=lambda p: -p.stat().st_mtime):
+        study = Study.read(file)
+        total = len(study.kv) * len(study.mas) * len(study.pitch) * len(study.kernel) * len(study.seed)
+        done = len(list((file.parent / "cases").glob("*.nc")))
+        finished = (file.parent / "results.nc").is_file()
+        found.append({"name": study.name, "folder": file.parent, "cases": total, "done": done, "finished": finished})
+    return found

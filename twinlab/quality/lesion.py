@@ -1,0 +1,160 @@
+"""A spherical lesion seen by a scanner: exact chords, regions of interest, templates carried to the detector."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from twinlab.ct.recon import adjoint, reconstruct
+from twinlab.quality.dprime import npwe_template
+from twinlab.schema import refuse
+
+
+class Chords(NamedTuple):
+    """Rays that a sphere meets, and their path in it."""
+
+    view: NDArray[np.intp]
+    row: NDArray[np.intp]
+    channel: NDArray[np.intp]
+    length_mm: NDArray[np.float64]
+
+
+def sphere_chords(geometry: xr.Dataset, *, centre_mm: tuple[float, float, float], radius_mm: float) -> Chords:
+    """Exact path of every ray of a scan through a sphere.
+
+    Parameters
+    ----------
+    geometry : Dataset
+        ``view_angle``, ``source_z`` (view), coordinates ``fan_angle`` (channel) and ``row``, and the geometry
+        attributes of a scan, as from :func:`twinlab.ct.line_integrals`.
+    centre_mm : (x, y, z)
+    radius_mm : float
+
+    Returns
+    -------
+    Chords
+        Only rays that meet the sphere.
+
+    Raises
+    ------
+    InputError
+        The radius is not positive, or the sphere reaches the focal spot's circle.
+    """
+    attrs = geometry.attrs
+    distance, detector = attrs["source_to_isocentre_mm"], attrs["source_to_detector_mm"]
+    if radius_mm <= 0:
+        refuse("sphere_chords", "a positive radius", radius_mm)
+    fan, rows = np.asarray(geometry["fan_angle"], float), np.asarray(geometry["row"], float)
+    flat = attrs.get("detector_shape", "arc") == "flat"
+    angle = np.asarray(geometry["view_angle"], float)
+    x = centre_mm[0] - attrs["isocentre_x_mm"] - distance * np.sin(angle)
+    y = centre_mm[1] - attrs["isocentre_y_mm"] + distance * np.cos(angle)
+    z = centre_mm[2] - np.asarray(geometry["source_z"], float)
+    depth = -x * np.sin(angle) + y * np.cos(angle)  # along the central ray
+    aside = x * np.cos(angle) + y * np.sin(angle)
+    in_plane = np.hypot(depth, aside)
+    if (in_plane <= 2 * radius_mm).any():
+        refuse("sphere_chords", "a sphere well inside the gantry", f"centre {centre_mm}, radius {radius_mm}")
+    gamma = np.arctan2(aside, depth)
+    half = math.ceil(float(np.arcsin(radius_mm / in_plane.min())) / float(np.diff(fan).min())) + 1
+    channel = np.searchsorted(fan, gamma)[:, None] + np.arange(-half, half + 1)[None, :]
+    scale = detector / in_plane  # from the sphere to the detector, on the arc
+    if flat:
+        scale = scale / np.cos(gamma)
+    row_step = float(np.diff(rows).min()) if rows.size > 1 else 1.0
+    reach = math.ceil(radius_mm * float(scale.max()) * 1.1 / row_step) + 1
+    row = np.searchsorted(rows, z * scale)[:, None] + np.arange(-reach, reach + 1)[None, :]
+    valid = ((channel >= 0) & (channel < fan.size))[:, None, :] & ((row >= 0) & (row < rows.size))[:, :, None]
+    channel_in, row_in = np.clip(channel, 0, fan.size - 1), np.clip(row, 0, rows.size - 1)
+    v = rows[row_in][:, :, None]
+    g = fan[channel_in][:, None, :]
+    along = detector / np.cos(g) if flat else np.full_like(g, detector)
+    norm = np.hypot(along, v)
+    # Component of the centre along each ray; its distance from the ray follows by Pythagoras.
+    on_ray = ((depth[:, None, None] * np.cos(g) + aside[:, None, None] * np.sin(g)) * along + z[:, None, None] * v) / norm
+    off2 = (in_plane**2 + z**2)[:, None, None] - on_ray**2
+    chord2 = radius_mm**2 - off2
+    hit = valid & (chord2 > 0)
+    i, r, c = np.nonzero(hit)
+    return Chords(i, row_in[i, r], channel_in[i, c], 2 * np.sqrt(chord2[hit]))
+
+
+def roi_grid(centre_mm: tuple[float, float, float], *, size_mm: float, pixel_mm: float) -> dict[str, NDArray[np.float64]]:
+    """Axial region of interest of one slice, centred on a point.
+
+    Returns
+    -------
+    dict with ``z`` (1,), ``y`` (n,), ``x`` (n,), voxel centres in mm; n odd, so that a pixel is at the centre.
+    """
+    half = max(1, round(size_mm / pixel_mm / 2))
+    offset = np.arange(-half, half + 1) * pixel_mm
+    x, y, z = centre_mm
+    return {"z": np.array([z]), "y": y + offset, "x": x + offset}
+
+
+def lesion_image(
+    geometry: xr.Dataset, chords: Chords, *, grid: dict[str, NDArray[np.float64]], kernel: str, slice_thickness_mm: float
+) -> xr.DataArray:
+    """Image of a sphere of +1 HU as this scanner and kernel show it, noise-free.
+
+    Parameters
+    ----------
+    geometry : Dataset
+        See :func:`sphere_chords`; attrs need ``mu_water_per_mm``.
+    chords : Chords
+    grid : dict
+        From :func:`roi_grid`.
+    kernel : str
+    slice_thickness_mm : float
+
+    Returns
+    -------
+    DataArray, dims (z, y, x), units HU per HU of contrast
+    """
+    shape = (geometry.sizes["view"], geometry.sizes["row"], geometry.sizes["channel"])
+    values = np.zeros(shape, np.float32)
+    values[chords.view, chords.row, chords.channel] = chords.length_mm * geometry.attrs["mu_water_per_mm"] * 1e-3
+    scan = geometry.assign(projection=(("view", "row", "channel"), values))
+    # reconstruct() is affine: -1000 HU for empty projections
+    return reconstruct(scan, grid=grid, kernel=kernel, slice_thickness_mm=slice_thickness_mm) + 1000.0
+
+
+def observer_rays(
+    geometry: xr.Dataset,
+    signal: xr.DataArray,
+    *,
+    grid: dict[str, NDArray[np.float64]],
+    kernel: str,
+    slice_thickness_mm: float,
+    eye: bool = True,
+    **viewing: float,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The observer's template, and the central pixel, carried back to the detector.
+
+    Parameters
+    ----------
+    geometry : Dataset
+    signal : DataArray, dims (z, y, x)
+        From :func:`lesion_image`.
+    grid, kernel, slice_thickness_mm
+        As there.
+    eye : bool
+        NPWE with, NPW without.
+    **viewing
+        See :func:`twinlab.quality.eye_filter`.
+
+    Returns
+    -------
+    template, pixel : ndarray, shape (view, row, channel)
+        ``sum(template^2 var(p))`` is the variance of the observer's answer, ``sum(pixel^2 var(p))`` that of
+        the CT number at the centre, in HU^2.
+    """
+    template = np.asarray(npwe_template(signal, eye=eye, **viewing), np.float32)
+    pixel = np.zeros(template.shape, np.float32)
+    pixel[:, template.shape[1] // 2, template.shape[2] // 2] = 1.0
+    kwargs = {"grid": grid, "kernel": kernel, "slice_thickness_mm": slice_thickness_mm}
+    return adjoint(template, geometry, **kwargs), adjoint(pixel, geometry, **kwargs)

@@ -1,0 +1,111 @@
+"""The pieces of work of a study. Each writes one result, whole, and returns its path.
+
+Every function takes the study, the root of all outputs as text (so that a worker elsewhere can use it) and the
+results that it waits for, which dask passes and which it ignores: what a stage needs it reads from disk.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import xarray as xr
+
+from twinlab import dose as td
+from twinlab import phantom as tp
+from twinlab.schema import refuse
+from twinlab.study import images, rays, store
+from twinlab.study.layout import Layout
+from twinlab.study.models import Study
+from twinlab.study.patient import lesion_positions, load_patient
+
+
+def make_phantom(study: Study, root: str, *_: Any) -> str:
+    """The patient on the grids of the scan and of the dose."""
+    layout = Layout(study, root)
+    native = load_patient(study)
+    for seed in study.seed:
+        lesion_positions(native, study, seed)  # refuses early
+    dz, dy, dx = (float(abs(native[a].values[-1] - native[a].values[0]) / (native.sizes[a] - 1)) for a in "zyx")
+    wide = max(study.ct_voxel_mm, dx)
+    scan = native if wide <= max(dx, dy) * 1.01 else tp.resample(native, spacing_mm=(dz, wide, wide))
+    size = study.dose_voxel_mm
+    with store.atomic_folder(layout.phantom()) as folder:
+        tp.save(native, folder / "native.nc")
+        tp.save(scan, folder / "scan.nc")
+        tp.save(tp.resample(native, spacing_mm=(max(size, dz), size, size)), folder / "dose.nc")
+    return str(layout.phantom())
+
+
+def make_ctdi(study: Study, root: str, kv: float, *_: Any) -> str:
+    """CTDI of the scanner at one kV, per 100 mAs, with the factor that calibrates its output."""
+    layout = Layout(study, root)
+    protocol = study.protocol_at(kv=kv, pitch=study.pitch[0])
+    data = td.ctdi(protocol, histories=study.ctdi_histories, seed=study.seed[0])
+    store.save(data, layout.ctdi(kv))
+    return str(layout.ctdi(kv))
+
+
+def scan_range(study: Study, phantom: xr.Dataset) -> tuple[float, float]:
+    """z range that the protocol covers, mm: the study's, else all slices of the images.
+
+    Raises
+    ------
+    InputError
+        The range asked for is not in the images.
+    """
+    z = phantom["z"].values
+    half = abs(z[-1] - z[0]) / (z.size - 1) / 2
+    lowest, highest = float(z.min() - half), float(z.max() + half)
+    if not study.scan_range_mm:
+        return lowest, highest
+    low, high = study.scan_range_mm
+    if low < lowest - 1 or high > highest + 1:
+        refuse("scan_range_mm", f"a range in the images, {lowest:g} to {highest:g} mm", study.scan_range_mm)
+    return low, high
+
+
+def make_dose(study: Study, root: str, kv: float, pitch: float, seed: int, *_: Any) -> str:
+    """Dose map and organ doses of one beam at 100 mAs per rotation."""
+    layout = Layout(study, root)
+    phantom = tp.load(layout.phantom() / "dose.nc")
+    factor = float(store.read(layout.ctdi(kv))["output_factor"])
+    protocol = study.protocol_at(kv=kv, pitch=pitch)
+    data = td.simulate(
+        protocol=protocol.replace(tube_current_ma=min(study.mas) / protocol.rotation_time_s),
+        phantom=phantom,
+        z_range_mm=scan_range(study, phantom),
+        histories=study.histories,
+        seed=seed,
+        output_factor=factor,
+    )
+    data.attrs["mas"] = min(study.mas)
+    store.save(data, layout.dose(kv, pitch, seed))
+    return str(layout.dose(kv, pitch, seed))
+
+
+def make_rays(study: Study, root: str, pitch: float, *_: Any) -> str:
+    """Line integrals and ray variances that the lesion's region of interest needs."""
+    return rays.make(Layout(study, root), pitch)
+
+
+def make_quality(study: Study, root: str, pitch: float, seed: int, position: int, *_: Any) -> str:
+    """Detectability and noise at one place of the lesion."""
+    layout = Layout(study, root)
+    store.save(images.detectability(layout, pitch, seed, position), layout.quality(pitch, seed, position))
+    return str(layout.quality(pitch, seed, position))
+
+
+def make_images(study: Study, root: str, kv: float, pitch: float, seed: int, *_: Any) -> str:
+    """Noisy images of the lesion in its surroundings."""
+    layout = Layout(study, root)
+    store.save(images.examples(layout, kv, pitch, seed), layout.images(kv, pitch, seed))
+    return str(layout.images(kv, pitch, seed))
+
+
+def make_case(study: Study, root: str, case: dict[str, Any], *_: Any) -> str:
+    """One case of the grid, put together from the stages."""
+    from twinlab.study.collect import assemble_case
+
+    layout = Layout(study, root)
+    store.save(assemble_case(layout, **case), layout.case(**case))
+    return str(layout.case(**case))
