@@ -55,6 +55,12 @@ def _registry() -> dict[str, Variable]:
         ("organ", "z y x", "1", "organ label, an organ_id"),
         ("material_name", "material_id", "1", "name of the material in the physics registry"),
         ("organ_name", "organ_id", "1", "name of the organ"),
+        # attenuation
+        ("photoelectric", "energy", "cm2 g-1", "photoelectric mass attenuation coefficient"),
+        ("rayleigh", "energy", "cm2 g-1", "coherent scattering mass attenuation coefficient"),
+        ("incoherent", "energy", "cm2 g-1", "incoherent scattering mass attenuation coefficient"),
+        ("total", "energy", "cm2 g-1", "mass attenuation coefficient with coherent scattering"),
+        ("mu_en", "energy", "cm2 g-1", "mass energy-absorption coefficient"),
         # spectra and beam
         ("fluence", "energy", "mm-2 mAs-1", "photon fluence per energy bin at 1 m from the focal spot"),
         ("beam_fluence", "fan_angle energy", "mm-2 mAs-1", "fluence at 1 m behind filters and bowtie"),
@@ -64,6 +70,14 @@ def _registry() -> dict[str, Variable]:
         ("view_angle", "view", "rad", "gantry angle; 0 = tube anterior, grows towards the patient's left"),
         ("source_z", "view", "mm", "table position of the focal spot"),
         ("path", "basis view row channel", "g cm-2", "line integral of a basis density"),
+        ("row_lo", "view", "1", "first detector row that was computed"),
+        ("row_hi", "view", "1", "end (exclusive) of the detector rows that were computed"),
+        ("basis_mu", "basis energy", "cm2 g-1", "mass attenuation of a basis function"),
+        ("mixing", "basis mixed_material", "1", "makes basis_mu at any energy from the materials' mass attenuation"),
+        ("signal", "view row channel", "keV mAs-1", "mean absorbed energy of a reading per mAs of the view"),
+        ("signal_variance", "view row channel", "keV2 mAs-1", "quantum variance of a reading per mAs of the view"),
+        ("air_signal", "row channel", "keV mAs-1", "mean absorbed energy of a reading without an object"),
+        ("water_polynomial", "channel power", "1", "water correction: projection = raw * sum_i c_i (raw/raw_max)^i"),
         ("projection", "view row channel", "1", "water-corrected line integral (-log of the air-normalised signal)"),
         ("variance", "view row channel", "1", "variance of projection"),
         # image
