@@ -104,7 +104,7 @@ def sum_rows(filtered, n_t, row_lo, row_hi, det_lo, margin, n_rows, row_weight, 
     """
     for e in prange(out.shape[0]):
         for t in range(n_t[e]):
-            total = out[e, t, 0] * 0
+            total = row_weight.dtype.type(0)
             out[e, t, 0] = total
             for r in range(row_lo[e], row_hi[e]):
                 row = min(max(r - margin, 0), n_rows - 1) - det_lo[e]
@@ -118,7 +118,7 @@ def sum_rows_adjoint(sums, n_t, row_lo, row_hi, det_lo, margin, n_rows, row_weig
     for e in prange(sums.shape[0]):
         for t in range(n_t[e]):
             filtered[e, t, :] = 0
-            total = sums[e, t, 0] * 0
+            total = row_weight.dtype.type(0)
             for r in range(row_hi[e] - 1, row_lo[e] - 1, -1):
                 total += sums[e, t, r - row_lo[e] + 1]
                 row = min(max(r - margin, 0), n_rows - 1) - det_lo[e]
