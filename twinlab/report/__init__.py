@@ -1,1 +1,18 @@
-"""."""
+"""Execute notebooks, render them as self-contained HTML, draw figures, keep provenance.
+
+The notebooks import this room as ``from twinlab import report`` and find here everything that they show.
+"""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach(
+    __name__,
+    submodules=["figures", "thin"],
+    submod_attrs={
+        "execution": ["NotebookError", "Run", "execute"],
+        "notes": ["check", "checks", "evidence", "finding", "headline", "provenance", "run_folder", "table"],
+        "parameters": ["Parameter", "read_parameters"],
+        "page": ["render"],
+        "site": ["index", "reports"],
+    },
+)
