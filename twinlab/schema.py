@@ -55,6 +55,7 @@ def _registry() -> dict[str, Variable]:
         ("organ", "z y x", "1", "organ label, an organ_id"),
         ("material_name", "material_id", "1", "name of the material in the physics registry"),
         ("organ_name", "organ_id", "1", "name of the organ"),
+        ("water_equivalent_diameter", "z", "mm", "diameter of the water cylinder that attenuates like the slice"),
         # attenuation
         ("photoelectric", "energy", "cm2 g-1", "photoelectric mass attenuation coefficient"),
         ("rayleigh", "energy", "cm2 g-1", "coherent scattering mass attenuation coefficient"),
@@ -288,7 +289,9 @@ def _one_line(error: ValidationError, model: type[BaseModel], where: str) -> str
             parts.append(f"{field}: expected a value; got none")
         else:
             message = item["msg"].removeprefix("Value error, ")
-            parts.append(f"{field}: {message}; got {item['input']!r}"[:400])
+            # A whole mapping is no help in one line: rules over several fields say what came themselves.
+            got = "" if isinstance(item["input"], (Mapping, BaseModel)) else f"; got {item['input']!r}"
+            parts.append(f"{field}: {message}{got}"[:400])
     return f"{where}: " + "; ".join(parts)
 
 
