@@ -29,7 +29,7 @@ def sphere_chords(geometry: xr.Dataset, *, centre_mm: tuple[float, float, float]
     Parameters
     ----------
     geometry : Dataset
-        ``view_angle``, ``source_z`` (view), coordinates ``fan_angle`` (channel) and ``row``, and the geometry
+        ``view_angle``, ``source_z`` (view), coordinates ``fan_angle`` or ``u`` (channel) and ``row``, and the geometry
         attributes of a scan, as from :func:`twinlab.ct.line_integrals`.
     centre_mm : (x, y, z)
     radius_mm : float
@@ -48,8 +48,9 @@ def sphere_chords(geometry: xr.Dataset, *, centre_mm: tuple[float, float, float]
     distance, detector = attrs["source_to_isocentre_mm"], attrs["source_to_detector_mm"]
     if radius_mm <= 0:
         refuse("sphere_chords", "a positive radius", radius_mm)
-    fan, rows = np.asarray(geometry["fan_angle"], float), np.asarray(geometry["row"], float)
-    flat = attrs.get("detector_shape", "arc") == "flat"
+    flat = "u" in geometry.coords
+    fan = np.arctan(np.asarray(geometry["u"], float) / detector) if flat else np.asarray(geometry["fan_angle"], float)
+    rows = np.asarray(geometry["row"], float)
     angle = np.asarray(geometry["view_angle"], float)
     x = centre_mm[0] - attrs["isocentre_x_mm"] - distance * np.sin(angle)
     y = centre_mm[1] - attrs["isocentre_y_mm"] + distance * np.cos(angle)

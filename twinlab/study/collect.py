@@ -173,26 +173,3 @@ def _lesion(layout: Layout) -> str:
     if study.lesion_contrast_hu:
         parts.append(f"{study.lesion_contrast_hu:+g} HU by density")
     return f"sphere of {study.lesion_diameter_mm:g} mm in the {study.lesion_organ}, {' and '.join(parts)}"
-
-
-def pooled(results: xr.Dataset) -> xr.Dataset:
-    """Results with the seeds pooled: places of all seeds side by side, doses averaged.
-
-    The mean of n independent Monte Carlo runs has the uncertainty ``sqrt(sum sd^2) / n``.
-    """
-    if "seed" not in results.dims:
-        return results
-    n = results.sizes["seed"]
-    out = xr.Dataset(coords={k: v for k, v in results.coords.items() if "seed" not in v.dims}, attrs=results.attrs)
-    for name, array in results.data_vars.items():
-        if "seed" not in array.dims:
-            out[name] = array
-        elif "position" in array.dims:
-            flat = array.stack(place=("seed", "position")).drop_vars(["place", "seed", "position"], errors="ignore")
-            out[name] = flat.rename(place="position")
-        elif str(name).endswith("_sd") or "_sd_" in str(name):
-            out[name] = np.sqrt((array**2).sum("seed", skipna=False)) / n
-        else:
-            out[name] = array.mean("seed", skipna=False) if name != "roi_hu" else array.isel(seed=0)
-        out[name].attrs = dict(array.attrs)
-    return out

@@ -15,7 +15,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from twinlab.schema import Model, refuse
-from twinlab.study.collect import pooled
 
 AXES = ("kv", "pitch", "kernel")
 DRAWS = 2000
@@ -48,6 +47,29 @@ class Recommendation(Model):
     at_grid_edge: bool
     alternatives: list[str]
     text: str
+
+
+def pooled(results: xr.Dataset) -> xr.Dataset:
+    """Results with the seeds pooled: places of all seeds side by side, doses averaged.
+
+    The mean of n independent Monte Carlo runs has the uncertainty ``sqrt(sum sd^2) / n``.
+    """
+    if "seed" not in results.dims:
+        return results
+    n = results.sizes["seed"]
+    out = xr.Dataset(coords={k: v for k, v in results.coords.items() if "seed" not in v.dims}, attrs=results.attrs)
+    for name, array in results.data_vars.items():
+        if "seed" not in array.dims:
+            out[name] = array
+        elif "position" in array.dims:
+            flat = array.stack(place=("seed", "position")).drop_vars(["place", "seed", "position"], errors="ignore")
+            out[name] = flat.rename(place="position")
+        elif str(name).endswith("_sd") or "_sd_" in str(name):
+            out[name] = np.sqrt((array**2).sum("seed", skipna=False)) / n
+        else:
+            out[name] = array.mean("seed", skipna=False) if name != "roi_hu" else array.isel(seed=0)
+        out[name].attrs = dict(array.attrs)
+    return out
 
 
 def pareto_front(dose: xr.DataArray, dprime: xr.DataArray) -> xr.DataArray:

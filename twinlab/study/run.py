@@ -66,7 +66,7 @@ def run(
         store.sweep(folder)
     store.save_json(study.model_dump(mode="json"), layout.folder / "study.json")
     began = time.time()
-    tasks, costs = _graph(layout, work)
+    tasks, costs = graph(layout, work)
     with _bar(work.seconds, study.name, progress) as tick:
         if scheduler is None:
             _run_here(tasks, costs, tick)
@@ -80,7 +80,7 @@ def run(
     return store.read(layout.results)
 
 
-def _graph(layout: Layout, work: plan.Plan) -> tuple[dict[str, Delayed], dict[str, float]]:
+def graph(layout: Layout, work: plan.Plan) -> tuple[dict[str, Delayed], dict[str, float]]:
     """Delayed stages that are not done, each waiting for those it needs, with their cost in seconds."""
     study, root = layout.study, str(layout.root)
     costs = {stage.name: stage.seconds for stage in work.stages}
