@@ -71,14 +71,18 @@ def angular(material: Material, energy_kev: np.ndarray) -> tuple[np.ndarray, np.
     return area.astype(np.float32), inverse.astype(np.float32), np.asarray(scatter, dtype=np.float32)
 
 
-@lru_cache(maxsize=256)
-def _one(key: str, material: Material | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    data = attenuation.cross_sections(material or key, energy_grid())
+def _one(material: Material) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    data = attenuation.cross_sections(material, energy_grid())
     photo, rayl, inc = (data[name].values / _MM_PER_CM for name in ("photoelectric", "rayleigh", "incoherent"))
-    area, inverse, scatter = angular(material or materials.get(key), energy_grid())
+    area, inverse, scatter = angular(material, energy_grid())
     # the total is the sum of its parts, so that every pick below it has an interaction
     cross = np.stack([photo + inc + rayl, photo, photo + inc, area], axis=1).astype(np.float32)
     return cross, inverse, scatter
+
+
+@lru_cache(maxsize=256)
+def _one_named(key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return _one(materials.get(key))
 
 
 def build(names: Sequence[str | Material], *, kerma: str = "air") -> Tables:
@@ -100,7 +104,7 @@ def build(names: Sequence[str | Material], *, kerma: str = "air") -> Tables:
     InputError
         Unknown material.
     """
-    parts = [_one(m.key, m) if isinstance(m, Material) else _one(m, None) for m in names]
+    parts = [_one_named(m) if isinstance(m, str) else _one(m) for m in names]
     mu_en = attenuation.cross_sections(kerma, energy_grid())["mu_en"].values
     return Tables(
         cross=np.ascontiguousarray(np.stack([p[0] for p in parts])),

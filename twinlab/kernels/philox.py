@@ -27,7 +27,7 @@ def _round(c0, c1, c2, c3, k0, k1):
     return (b >> _32) ^ c1 ^ k0, b & _LOW, (a >> _32) ^ c3 ^ k1, a & _LOW
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def philox4x32(c0, c1, c2, c3, k0, k1):
     """Four random 32-bit words of one counter and key (ten rounds).
 
@@ -60,7 +60,7 @@ def uniform(word):
     return (np.float32(np.int32(word >> _9)) + _HALF) * _ULP
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def draw(step, history, k0, k1):
     """Four uniform float32 of a history's step.
 

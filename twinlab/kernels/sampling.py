@@ -31,7 +31,7 @@ _NEXT = np.uint64(1)
 _32 = np.uint64(32)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def linear(row, position):
     """Linear interpolation in a 1-D table at a position in units of nodes, clamped at the ends."""
     i = np.int32(position)
@@ -42,7 +42,7 @@ def linear(row, position):
     return a + f * (row[i + 1] - a)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def alias_draw(probability, alias, word, v):
     """Index drawn from an alias table (see :func:`alias_table`).
 
@@ -54,7 +54,7 @@ def alias_draw(probability, alias, word, v):
     return i
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _klein_nishina(k, cosine):
     """Klein-Nishina cross section per solid angle relative to forward, and the energy ratio E'/E."""
     inverse = _ONE + k * (_ONE - cosine)
@@ -62,7 +62,7 @@ def _klein_nishina(k, cosine):
     return _HALF * ratio * ratio * (ratio + inverse - (_ONE - cosine * cosine)), ratio
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def compton(energy, scatter, step, history, k0, k1):
     """Incoherent scattering: cosine and energy ratio from Klein-Nishina times S(x, Z).
 
@@ -81,8 +81,8 @@ def compton(energy, scatter, step, history, k0, k1):
 
     Returns
     -------
-    cosine, ratio, step
-        Cosine of the polar angle, E'/E, and the next free step.
+    cosine, ratio, turn, step
+        Cosine of the polar angle, E'/E, an unused uniform (for the azimuth), and the next free step.
 
     References
     ----------
@@ -97,14 +97,15 @@ def compton(energy, scatter, step, history, k0, k1):
         cosine = _TWO * a - _ONE
         weight, ratio = _klein_nishina(k, cosine)
         if b * top < weight * linear(scatter, reach * math.sqrt(_HALF * (_ONE - cosine))):
-            return cosine, ratio, step
+            return cosine, ratio, c, step
         cosine = _TWO * c - _ONE
         weight, ratio = _klein_nishina(k, cosine)
         if d * top < weight * linear(scatter, reach * math.sqrt(_HALF * (_ONE - cosine))):
-            return cosine, ratio, step
+            a, _, _, _ = draw(step, history, k0, k1)
+            return cosine, ratio, a, step + _NEXT
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def rayleigh(energy, area_max, inverse_area, step, history, k0, k1):
     """Coherent scattering: cosine from F(x)^2 (1 + cos^2).
 
@@ -124,7 +125,8 @@ def rayleigh(energy, area_max, inverse_area, step, history, k0, k1):
 
     Returns
     -------
-    cosine, step
+    cosine, turn, step
+        As :func:`compton`.
 
     References
     ----------
@@ -138,13 +140,14 @@ def rayleigh(energy, area_max, inverse_area, step, history, k0, k1):
         step += _NEXT
         cosine = max(_ONE - scale * linear(inverse_area, a * stretch), -_ONE)
         if _TWO * b < _ONE + cosine * cosine:
-            return cosine, step
+            return cosine, c, step
         cosine = max(_ONE - scale * linear(inverse_area, c * stretch), -_ONE)
         if _TWO * d < _ONE + cosine * cosine:
-            return cosine, step
+            a, _, _, _ = draw(step, history, k0, k1)
+            return cosine, a, step + _NEXT
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def rotate(u, v, w, cosine, turn):
     """Unit vector at a polar angle to (u, v, w), azimuth = 2 pi * turn.
 

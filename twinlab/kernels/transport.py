@@ -16,14 +16,14 @@ from twinlab.kernels.transport_track import trace
 _CHUNK = 2048  # histories of one task: short enough to balance threads, long enough to hide its buffers
 _UNIT = ENERGY_UNIT_KEV
 _PER_SQUARE = 1.0 / SQUARE_UNIT
-_EMITTED, _ESCAPED, _OUTSIDE, _DEPOSITED, _N_SCALAR = 0, 1, 2, 3, 4
+_N_SCALAR = 5
 
 
 class Tally(NamedTuple):
     """Integer scores of a run; sums of tallies of disjoint history ranges are the tally of their union."""
 
     histories: int
-    energy: np.ndarray  # (4,) int64: emitted, escaped, left in the world's air, deposited in the grid
+    energy: np.ndarray  # (5,) int64: emitted, escaped, left in the world's air, deposited in the grid, its squares
     region: np.ndarray  # (n_region, 2) int64: sum, sum of squares per history
     fluence: np.ndarray  # (n_rod, 2) int64
     voxel: np.ndarray  # (n_voxel, 2) int64, or (1, 2) when not asked for
@@ -44,14 +44,14 @@ def _atomic_add(typingctx, array, index, value):
     return signature, codegen
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _square(e):
     """Square of an energy in fixed point, units of ``SQUARE_UNIT`` keV^2."""
     kev = np.float64(e) * _UNIT
     return np.int64(kev * kev * _PER_SQUARE + 0.5)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _tally_regions(n, voxel, energy, region_of, region, total, touched):
     """Add a history's deposits to its regions, then the sums and squares of the regions touched."""
     m = 0
@@ -68,7 +68,7 @@ def _tally_regions(n, voxel, energy, region_of, region, total, touched):
         total[k] = 0
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _tally_voxels(n, voxel, energy, flat):
     """Add a history's deposits to the dose map; deposits of one voxel are joined before squaring."""
     for j in range(n):
@@ -104,8 +104,11 @@ def _run(first, count, k0, k1, grid, tables, source, region_of, n_region, with_v
             scalars[chunk, 0] += emitted
             scalars[chunk, 1] += escaped
             scalars[chunk, 2] += outside
+            deposited = np.int64(0)
             for j in range(n):
-                scalars[chunk, 3] += energy[j]
+                deposited += energy[j]
+            scalars[chunk, 3] += deposited
+            scalars[chunk, 4] += _square(deposited)
             _tally_regions(n, voxel, energy, region_of, region[chunk], total, touched)
             for k in range(n_rod):
                 if rods[k] != 0:

@@ -71,7 +71,7 @@ def energy_grid() -> np.ndarray:
     return np.geomspace(CUTOFF_KEV, ENERGY_MAX_KEV, N_ENERGY)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def energy_position(energy):
     """Node below an energy in :func:`energy_grid`, and the fraction of the step behind it."""
     position = (np.float32(math.log2(energy)) - _LOW_LOG) * _PER_LOG

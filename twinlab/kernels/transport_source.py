@@ -22,7 +22,7 @@ _32 = np.uint64(32)
 _NEXT = np.uint64(1)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def emit(source, history, k0, k1):
     """First position, direction and energy of a history.
 

@@ -37,7 +37,7 @@ _I1 = np.int32(1)
 OUTSIDE = -1  # voxel index of a deposit in the world's air
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, _nrt=False)
 def _slab(p, d, low, high):
     """Distances at which a ray enters and leaves one slab of a box."""
     if abs(d) < _TINY:
@@ -49,7 +49,7 @@ def _slab(p, d, low, high):
     return min(a, b), max(a, b)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def _box(x, y, z, u, v, w, size):
     """Entry (0 when inside) and exit distance of the grid box; exit <= entry when the ray misses."""
     a, b = _slab(x, u, _ZERO, size[0])
@@ -58,7 +58,7 @@ def _box(x, y, z, u, v, w, size):
     return max(max(a, c), max(e, _ZERO)), min(b, min(d, f))
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def _world_exit(x, y, z, u, v, w, world):
     _, b = _slab(x, u, world[0], world[3])
     _, d = _slab(y, v, world[1], world[4])
@@ -66,7 +66,7 @@ def _world_exit(x, y, z, u, v, w, world):
     return max(min(b, min(d, f)), _ZERO)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def locate(px, py, pz, grid):
     """Voxel (flat index), material and density at a point of the grid box.
 
@@ -89,7 +89,7 @@ def locate(px, py, pz, grid):
     return np.int64(0), _I0, grid.air_density[0]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def chord(x, y, z, u, v, w, length, rod, k):
     """Length of a flight inside rod ``k`` (a cylinder along z with ends)."""
     dx = x - rod[k, 0]
@@ -112,8 +112,8 @@ def chord(x, y, z, u, v, w, length, rod, k):
     return max(min(high, b) - max(low, a), _ZERO)
 
 
-@njit(cache=True)
-def fly(x, y, z, u, v, w, start, stop, depth, row, f, grid, tables, step, history, k0, k1):
+@njit(cache=True, _nrt=False, forceinline=True)
+def fly(x, y, z, u, v, w, start, stop, depth, r, c, d, row, f, grid, tables, step, history, k0, k1):
     """Travel through the grid box until a real collision or its far face.
 
     Parameters
@@ -122,6 +122,8 @@ def fly(x, y, z, u, v, w, start, stop, depth, row, f, grid, tables, step, histor
         Distances of entry and exit from (x, y, z), mm.
     depth : float32
         Optical depth to go.
+    r, c, d : float32
+        Unused uniforms.
     row, f : int32, float32
         Energy position.
 
@@ -156,12 +158,7 @@ def fly(x, y, z, u, v, w, start, stop, depth, row, f, grid, tables, step, histor
     ty = (np.float32(iy + (sy > 0)) * by - y) * iv if abs(v) > _TINY else _FAR
     tz = (np.float32(iz + (sz > 0)) * bz - z) * iw if abs(w) > _TINY else _FAR
     t = start
-    spare = False
-    c = _ZERO
-    d = _ZERO
-    r = _ZERO
-    a, r, c, d = draw(step, history, k0, k1)
-    step += _NEXT
+    spare = True
     while True:
         kind = blocks[iz, iy, ix]
         top = majorant[kind, row]
@@ -198,17 +195,17 @@ def fly(x, y, z, u, v, w, start, stop, depth, row, f, grid, tables, step, histor
             return t, flat, material, pick / density, _ZERO, step
         # virtual: two uniforms of the last four are still unused every other time
         if spare:
-            a, r, c, d = draw(step, history, k0, k1)
-            step += _NEXT
-            spare = False
-        else:
             a = c
             r = d
+            spare = False
+        else:
+            a, r, c, d = draw(step, history, k0, k1)
+            step += _NEXT
             spare = True
         depth = -math.log(a)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def trace(history, k0, k1, grid, tables, source, voxel, energy_list, fluence):
     """Follow one photon from the source to absorption, cut-off or escape.
 
@@ -245,7 +242,7 @@ def trace(history, k0, k1, grid, tables, source, voxel, energy_list, fluence):
         missed = stop <= start
         if missed:
             start = border
-        a, b, _, _ = draw(step, history, k0, k1)
+        a, b, c, d = draw(step, history, k0, k1)
         step += _NEXT
         depth = -math.log(a)
         air = cross[0, row, 0]
@@ -259,8 +256,9 @@ def trace(history, k0, k1, grid, tables, source, voxel, energy_list, fluence):
         elif missed:
             return n, emitted, e, outside
         else:
+            depth -= air * start
             t, flat, material, got, depth, step = fly(
-                x, y, z, u, v, w, start, stop, depth - air * start, row, f, grid, tables, step, history, k0, k1
+                x, y, z, u, v, w, start, stop, depth, b, c, d, row, f, grid, tables, step, history, k0, k1
             )
             if grid.kind[0] == 1:
                 _score_fluence(x, y, z, u, v, w, start, t, energy, row, f, grid.rod, tables.kerma, fluence)
@@ -280,7 +278,7 @@ def trace(history, k0, k1, grid, tables, source, voxel, energy_list, fluence):
         inelastic = cross[material, row, 2]
         inelastic += f * (cross[material, row + 1, 2] - inelastic)
         if pick < inelastic:
-            cosine, ratio, step = compton(energy, tables.scatter[material], step, history, k0, k1)
+            cosine, ratio, turn, step = compton(energy, tables.scatter[material], step, history, k0, k1)
             left = min(np.int64(energy * ratio * _PER_UNIT), e)
             if left < _CUTOFF:
                 return _deposit(flat, e, n, outside, voxel, energy_list, emitted)
@@ -289,13 +287,11 @@ def trace(history, k0, k1, grid, tables, source, voxel, energy_list, fluence):
         else:
             area = cross[material, row, 3]
             area += f * (cross[material, row + 1, 3] - area)
-            cosine, step = rayleigh(energy, area, tables.inverse_area[material], step, history, k0, k1)
-        a, b, _, _ = draw(step, history, k0, k1)
-        step += _NEXT
-        u, v, w = rotate(u, v, w, cosine, a)
+            cosine, turn, step = rayleigh(energy, area, tables.inverse_area[material], step, history, k0, k1)
+        u, v, w = rotate(u, v, w, cosine, turn)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def _deposit(flat, e, n, outside, voxel, energy_list, emitted):
     """Append a deposit (a full list adds to its last entry); returns as :func:`trace` does."""
     if flat < 0:
@@ -311,7 +307,7 @@ def _deposit(flat, e, n, outside, voxel, energy_list, emitted):
     return n + _I1, emitted, np.int64(0), outside
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def _score_fluence(x, y, z, u, v, w, start, stop, energy, row, f, rod, kerma, fluence):
     """Track-length estimate of collision kerma in the rods that ask for it."""
     px = x + start * u
