@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "library": ["list_protocols", "list_scanners", "load_protocol", "load_scanner", "protocol_folder"],
         "geometry": ["cell_solid_angle", "over_range_mm", "trajectory"],
         "beam": ["beam_fluence", "photons_per_cell"],
+        "bowtie": ["equalising_path_mm"],
         "exposure": ["effective_mas_for", "for_patient"],
     },
 )

@@ -14,6 +14,7 @@ from twinlab.scanner.models import NO_BOWTIE, Protocol
 from twinlab.schema import label, refuse
 
 REFERENCE_DISTANCE_MM = 1000.0
+NOTHING = 1e-30  # photons/mm2/mAs; below, numbers turn subnormal and slow every loop that meets them
 
 
 def beam_fluence(
@@ -66,7 +67,7 @@ def beam_fluence(
         values = values * np.exp(-bowtie.path_mm(fan)[:, np.newaxis] * mu_per_mm)
     return label(
         "beam_fluence",
-        np.array(values),
+        np.where(values < NOTHING, 0.0, values),
         {"fan_angle": fan, "energy": energy},
         kv=float(protocol.kv),
         bowtie=protocol.bowtie,

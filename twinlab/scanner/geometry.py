@@ -87,6 +87,7 @@ def trajectory(
     views = protocol.scanner.views_per_rotation
     rotations = n_rotations(protocol, z_range_mm=z_range_mm)
     index = np.arange(round(rotations * views))
+    source_z: np.ndarray
     middle = (z0 + z1) / 2.0
     if protocol.mode == "helical":
         source_z = middle + (index - (index.size - 1) / 2.0) * protocol.feed_mm / views

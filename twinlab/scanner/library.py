@@ -15,8 +15,8 @@ FOLDER_VARIABLE = "TWINLAB_PROTOCOLS"
 def protocol_folder() -> Path:
     """Folder of the protocol library.
 
-    The environment variable ``TWINLAB_PROTOCOLS``, else ``protocols/`` beside the package, else ``protocols/``
-    in the current folder.
+    The environment variable ``TWINLAB_PROTOCOLS``, else ``protocols/`` beside the package, else
+    ``protocols/`` in the current folder.
 
     Raises
     ------
