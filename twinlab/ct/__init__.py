@@ -1,1 +1,14 @@
-"""."""
+"""CT: scan a phantom under a protocol, correct, reconstruct."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach(
+    __name__,
+    submod_attrs={
+        "basis": ["Basis", "attenuation_basis", "choose_basis"],
+        "corrections": ["water_correction"],
+        "detector": ["Extra", "detected"],
+        "recon": ["adjoint", "reconstruct"],
+        "scan": ["acquire", "line_integrals", "simulate"],
+    },
+)

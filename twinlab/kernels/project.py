@@ -18,7 +18,7 @@ from twinlab.kernels.rays import channel_direction, clip_axis, first_cell, next_
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.schema import refuse
 
-CHANNEL_BLOCK = 32
+CHANNEL_BLOCK = 8
 VIEW_BLOCK = 16
 _GROUP = 4  # cells added to the slab integrals at once
 _CM = 0.1  # cm per mm
