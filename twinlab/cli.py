@@ -238,9 +238,8 @@ def _explain(error: Exception) -> int:
         _say(f"error: {message}")
         return 1
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        _say(
-            f"error: the disk is full{f' ({error.filename})' if error.filename else ''}; make room and run again"
-        )
+        where = f" ({error.filename})" if error.filename else ""
+        _say(f"error: the disk is full{where}; make room and run again")
         return 1
     hint = "" if _debug else " (twinlab --debug ... shows where)"
     _say(f"error: {type(error).__name__}: {message}{hint}")

@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from twinlab.report.parameters import open_notebook
 from twinlab.report.page import page_css, title
+from twinlab.report.parameters import open_notebook
 
 
 def reports(outputs: str | Path) -> list[dict[str, Any]]:
