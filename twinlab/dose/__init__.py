@@ -1,1 +1,12 @@
-"""."""
+"""Dose of a CT scan: photon transport in a Phantom, organ doses, CTDI."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach(
+    __name__,
+    submod_attrs={
+        "organs": ["simulate"],
+        "ctdi": ["ctdi", "ctdi_vol", "dlp", "output_factor", "published_ctdi_w"],
+        "beam": ["beam_source", "default_isocentre", "stations"],
+    },
+)
