@@ -1,9 +1,9 @@
 """Spectra of tungsten X-ray tubes (SpekPy), and what dosimetry asks of them: HVL, energies, air kerma.
 
-The tube's spectrum leaves SpekPy unfiltered, on a grid finer than the bins asked for; filters are applied here
-with the cross sections of :mod:`twinlab.physics.attenuation`, so that tube, patient and detector share one set
-of data; then the fine bins are summed. Air between focal spot and patient is not included: name it as a filter
-(``{"air": 500.0}``) where it matters (half a metre takes 1.4 % of the air kerma at 120 kV behind 5 mm Al).
+The tube's spectrum leaves SpekPy unfiltered, on a grid finer than the bins asked for; filters are applied
+here with the cross sections of :mod:`twinlab.physics.attenuation`, so that tube, patient and detector share
+one set of data; then the fine bins are summed. Air between focal spot and patient is not included: name it as
+a filter (``{"air": 500.0}``) where it matters (0.5 m takes 1.4 % of the air kerma at 120 kV behind 5 mm Al).
 
 References
 ----------
@@ -50,8 +50,8 @@ def tube_spectrum(
     filters : mapping of material key to float
         Thickness in mm, inherent filtration included; the order does not matter. May be empty.
     bin_width_kev : float
-        Width of the energy bins, 0.1 to 20. The last bin's upper edge is ``kv``; the first bin's lower edge is
-        the lowest one not under 1 keV.
+        Width of the energy bins, 0.1 to 20. The last bin's upper edge is ``kv``; the first bin's lower edge
+        is the lowest one not under 1 keV.
 
     Returns
     -------
