@@ -63,7 +63,7 @@ def simulate(
     extend_mm: float = SCATTER_MM,
     start_angle_deg: float = 0.0,
     relative_mas: np.ndarray | None = None,
-    block: int = 4,
+    block: int | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> xr.Dataset:
     """Absorbed dose of a CT scan, by photon Monte Carlo in the phantom's voxels.
@@ -92,8 +92,8 @@ def simulate(
         Gantry angle of the first view.
     relative_mas : (view,) array, optional
         Tube current modulation over the views of ``trajectory``; the mean mAs is the protocol's.
-    block : int
-        Voxels along a block of the majorant.
+    block : int, optional
+        Voxels along a block of the majorant; by default about 20 mm, the fastest in bodies.
     progress : callable, optional
         Called with the number of histories just done.
 
@@ -136,7 +136,7 @@ def simulate(
         tables,
         spacing_mm=spacing,
         reach_mm=protocol.scanner.source_to_isocentre_mm + beyond + 100.0,
-        block=block,
+        block=block or int(np.clip(round(20.0 / np.mean(spacing)), 2, 16)),
     )
     tally = run(
         grid,
