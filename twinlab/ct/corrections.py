@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from twinlab.ct.detector import detected_spectrum
-from twinlab.kernels.spectral import corrected
+from twinlab.kernels.spectral import correct_row
 from twinlab.physics.attenuation import linear_attenuation_per_mm
 from twinlab.physics.materials import get as material
 from twinlab.scanner import Protocol
@@ -84,8 +84,17 @@ def _energy_of(mu_water_per_mm: float) -> float:
     return float(np.interp(-mu_water_per_mm, -mu, energy))
 
 
-def apply_correction(raw: Array, correction: xr.Dataset, *, channel: int) -> Array:
-    """Water-corrected projections of one channel, for inspection; scans use the compiled loop."""
-    polynomial = np.ascontiguousarray(correction["water_polynomial"].to_numpy()[channel])
-    limit = float(correction["raw_max"][channel])
-    return np.array([corrected(value, polynomial, limit)[0] for value in np.asarray(raw, float)])
+def loop_tables(correction: xr.Dataset) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Polynomial (power, channel) and range (channel) as the compiled loop takes them."""
+    polynomial = correction["water_polynomial"].to_numpy().T
+    return np.ascontiguousarray(polynomial, np.float32), correction["raw_max"].to_numpy().astype(np.float32)
+
+
+def apply_correction(raw: ArrayLike, correction: xr.Dataset, *, channel: int) -> Array:
+    """Water-corrected projections of one channel, for inspection; scans use the same compiled function."""
+    polynomial, limit = loop_tables(correction)
+    values = np.asarray(raw, np.float32)
+    n = values.size
+    result, work = np.empty(n, np.float32), np.empty((2, n), np.float32)
+    correct_row(values, np.repeat(polynomial[:, [channel]], n, axis=1), np.full(n, limit[channel]), work[0], result, work[1])
+    return result.astype(float)

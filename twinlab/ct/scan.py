@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from twinlab.ct.basis import Basis, choose_basis
-from twinlab.ct.corrections import water_correction
+from twinlab.ct.corrections import loop_tables, water_correction
 from twinlab.ct.detector import Extra, detected, detected_spectrum
 from twinlab.kernels import philox
 from twinlab.kernels.columns import prepare_materials
@@ -212,11 +212,11 @@ def acquire(
     projection, variance = np.zeros_like(signal), np.zeros_like(signal)
     with one_parallel_region():
         readings_to_projections(
-            signal, signals["signal_variance"].to_numpy(), signals["air_signal"].to_numpy(),
-            exposure / protocol.scanner.views_per_rotation, signals.attrs["electronic_noise_kev"], bool(noise),
-            np.uint64(int(realisation)), k0, k1 ^ _NOISE_STREAM, correction["water_polynomial"].to_numpy(),
-            correction["raw_max"].to_numpy(), signals["row_lo"].to_numpy(), signals["row_hi"].to_numpy(),
-            projection, variance,
+            signal, signals["signal_variance"].to_numpy(), signals["air_signal"].to_numpy().astype(np.float32),
+            np.float32(exposure / protocol.scanner.views_per_rotation),
+            np.float32(signals.attrs["electronic_noise_kev"]), bool(noise), np.uint64(int(realisation)),
+            k0, k1 ^ _NOISE_STREAM, *loop_tables(correction),
+            signals["row_lo"].to_numpy(), signals["row_hi"].to_numpy(), projection, variance,
         )  # fmt: skip
     coords = {name: signals[name] for name in ("row", "fan_angle", "u") if name in signals.coords}
     return xr.Dataset(
