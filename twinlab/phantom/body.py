@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import SimpleITK as sitk
 from scipy import ndimage
 
 from twinlab.schema import refuse
@@ -28,8 +27,8 @@ def body_mask(
 ) -> np.ndarray:
     """Voxels of the body, air inside included.
 
-    Above -300 HU, opened by 3 mm (parts the body from the table), parts that are thick enough, grown by one voxel
-    to the half-way CT number of the skin, closed by 3 mm, and holes filled slice by slice.
+    Above -300 HU, opened by 3 mm (parts the body from the table), thick parts only, grown by one voxel to
+    the half-way CT number of the skin, closed by 3 mm, and holes filled slice by slice.
 
     Parameters
     ----------
@@ -50,31 +49,44 @@ def body_mask(
     dense = hu > CORE_HU
     if not dense.any():
         refuse("body_mask", f"a body (voxels above {CORE_HU:g} HU)", f"at most {float(hu.max()):g} HU")
-    core = _morphology(dense, OPENING_MM, spacing_mm, sitk.BinaryMorphologicalOpening)
+    pixels_open, pixels_close = (round(r / max(spacing_mm[1:])) for r in (OPENING_MM, CLOSING_MM))
+    core = np.stack([_open(plane, pixels_open) for plane in dense])
     if not core.any():
         core = dense
     core = _thick_parts(core, spacing_mm)
     if labelled is not None:
         core |= labelled
-    cross = ndimage.generate_binary_structure(2, 1)
     for k in range(hu.shape[0]):
-        core[k] |= ndimage.binary_dilation(core[k], cross) & (hu[k] > EDGE_HU)
-    core = _morphology(core, CLOSING_MM, spacing_mm, sitk.BinaryMorphologicalClosing)
-    for k in range(hu.shape[0]):
-        core[k] = _filled(core[k])
+        plane = core[k] | (grow(core[k]) & (hu[k] > EDGE_HU))
+        core[k] = _filled(~_open(~plane, pixels_close))
     return core
 
 
-def _morphology(mask: np.ndarray, radius_mm: float, spacing_mm: Sequence[float], operation: object) -> np.ndarray:
-    """In-plane opening or closing with a disc; edges of the image count as more of the same."""
-    pixels = [round(radius_mm / spacing_mm[2]), round(radius_mm / spacing_mm[1]), 0]
-    if max(pixels) == 0:
-        return mask
-    margin = max(pixels)
-    padded = np.pad(mask.view(np.uint8), ((0, 0), (margin, margin), (margin, margin)), mode="edge")
-    image = sitk.GetImageFromArray(padded)
-    done = sitk.GetArrayFromImage(operation(image, pixels, sitk.sitkBall))  # type: ignore[operator]
-    return done[:, margin:-margin, margin:-margin].astype(bool)
+def grow(plane: np.ndarray, *, square: bool = False, beyond: bool = False) -> np.ndarray:
+    """One-voxel dilation of a plane by a cross (or square); ``beyond`` is what lies outside the image."""
+    wide = np.pad(plane, 1, constant_values=beyond)
+    rows = wide[:, :-2] | wide[:, 1:-1] | wide[:, 2:] if square else wide[:, 1:-1]
+    out = rows[:-2] | rows[1:-1] | rows[2:]
+    if not square:
+        out |= wide[1:-1, :-2]
+        out |= wide[1:-1, 2:]
+    return out
+
+
+def _rounds(plane: np.ndarray, pixels: int) -> np.ndarray:
+    """Dilation by an octagon, nearly a disc: crosses and squares in turn."""
+    for k in range(pixels):
+        plane = grow(plane, square=k % 2 == 1)
+    return plane
+
+
+def _open(plane: np.ndarray, pixels: int) -> np.ndarray:
+    """In-plane opening; beyond the edge of the image there is more of the same."""
+    if pixels == 0:
+        return plane
+    wide = np.pad(plane, pixels, mode="edge")
+    wide = _rounds(~_rounds(~wide, pixels), pixels)
+    return wide[pixels:-pixels, pixels:-pixels]
 
 
 def _thick_parts(mask: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
@@ -132,20 +144,20 @@ def truncation(hu: np.ndarray, body: np.ndarray) -> Truncation:
     body : ndarray of bool, shape (z, y, x)
     """
     outline = on_rim = slices = 0
-    cross = ndimage.generate_binary_structure(2, 1)
     for plane, inside in zip(hu, body, strict=True):
-        surface = inside & ~ndimage.binary_erosion(inside, cross)
-        beyond = np.pad(plane < PADDED_BELOW_HU, 1, constant_values=True)
-        rim = ndimage.binary_dilation(beyond, np.ones((3, 3)))[1:-1, 1:-1]
+        surface = inside & grow(~inside, beyond=True)
+        rim = grow(plane < PADDED_BELOW_HU, square=True, beyond=True)
         # two voxels: the rim of a circle is jagged, and scanners blur it
-        hit = int((surface & ndimage.binary_dilation(rim, cross)).sum())
+        hit = int((surface & grow(rim)).sum())
         outline += int(surface.sum())
         on_rim += hit
         slices += hit > 3
     return Truncation(on_rim / outline if outline else 0.0, slices)
 
 
-def skin_shell(body: np.ndarray, hu: np.ndarray, *, spacing_mm: Sequence[float], thickness_mm: float) -> np.ndarray:
+def skin_shell(
+    body: np.ndarray, hu: np.ndarray, *, spacing_mm: Sequence[float], thickness_mm: float
+) -> np.ndarray:
     """Outer shell of the body next to real air, in-plane; none where the field of view cuts the body.
 
     Parameters
@@ -172,7 +184,7 @@ def skin_shell(body: np.ndarray, hu: np.ndarray, *, spacing_mm: Sequence[float],
     for k in range(body.shape[0]):
         air = ~body[k] & (hu[k] >= PADDED_BELOW_HU)
         # only the air near the body counts, so the dilation runs on its outline alone
-        edge = air & ndimage.binary_dilation(body[k], np.ones((3, 3)))
+        edge = air & grow(body[k], square=True)
         shell[k] = _spread(edge, disc) & body[k]
     return shell
 

@@ -34,8 +34,8 @@ def read_series(
     """One CT series of a folder, on ascending patient axes (x left, y posterior, z head).
 
     Slices are sorted by position along their normal, whatever their names and numbers. Scout views and other
-    modalities are passed over. Slices given twice count once. A tilted gantry (or a sheared stack) is resampled
-    onto upright axes by linear interpolation.
+    modalities are passed over. Slices given twice count once. A tilted gantry (or a sheared stack, or
+    a turn of up to 2 degrees) is resampled onto upright axes by linear interpolation.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def read_series(
     repair : {"none", "interpolate"}
         What to do with missing slices (up to two in a row) and uneven steps: refuse, or interpolate linearly.
     ignore_tilt_tag : bool
-        Believe upright orientations although the tilt tag says otherwise (series straightened by the scanner).
+        Believe upright orientations although the tilt tag says otherwise (straightened by the scanner).
 
     Returns
     -------
@@ -73,7 +73,7 @@ def read_series(
             "orientations that agree with the gantry tilt (ignore_tilt_tag=True believes the orientations)",
             f"a tilt tag of {tilt:g} degrees and upright slices",
         )
-    images = [_pixels_hu(*files[i], where) for i in stack.index]
+    images = [_pixels_hu(files[i][0], files[i][1], where) for i in stack.order]
     images, positions = series.drop_duplicates(images, stack.position_mm, where)
     values, positions, repaired = series.fill_gaps(images, positions, repair, where)
     del images
@@ -107,7 +107,11 @@ def _ct_files(folder: Path, where: str) -> list[tuple[Path, pydicom.Dataset]]:
         elif "LOCALIZER" in [str(v).upper() for v in header.get("ImageType", [])]:
             others["CT localizer"] += 1
         elif header.get("SOPClassUID") == ENHANCED_CT:
-            refuse(where, "single-frame CT images", f"{path.name}, an enhanced multi-frame CT, which is not supported")
+            refuse(
+                where,
+                "single-frame CT images",
+                f"{path.name}, an enhanced multi-frame CT, which is not supported",
+            )
         else:
             found.append((path, header))
     if not found:
@@ -152,7 +156,9 @@ def _pixels_hu(path: Path, header: pydicom.Dataset, where: str) -> np.ndarray:
         full = pydicom.dcmread(path)
         raw = full.pixel_array
     except (RuntimeError, NotImplementedError, ValueError, AttributeError, TypeError, KeyError) as error:
-        syntax = getattr(getattr(header.file_meta, "TransferSyntaxUID", ""), "name", "unknown transfer syntax")
+        syntax = getattr(
+            getattr(header.file_meta, "TransferSyntaxUID", ""), "name", "unknown transfer syntax"
+        )
         return _decode_by_itk(path, f"{where}, {path.name} ({syntax})", error)
     hu = raw.astype(np.float32) * np.float32(slope) + np.float32(intercept)
     if hu.shape != (int(header.Rows), int(header.Columns)):
@@ -199,4 +205,3 @@ def _from_corners(padding: np.ndarray) -> np.ndarray:
     parts, _ = ndimage.label(padding)
     corners = {int(parts[j, i]) for j in (0, -1) for i in (0, -1)} - {0}
     return np.isin(parts, list(corners))
-

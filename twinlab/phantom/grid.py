@@ -97,7 +97,7 @@ def resample_to(
     ids = phantom["organ_id"].values
     rank = np.zeros(int(ids.max()) + 1, np.uint16)
     rank[ids] = np.arange(ids.size)
-    material, density, organ = _average(
+    arguments: tuple[Any, ...] = (
         phantom["material"].values,
         phantom["density"].values,
         rank[phantom["organ"].values],
@@ -109,6 +109,7 @@ def resample_to(
         int(rank[OUTSIDE]),
         AIR_DENSITY_G_CM3,
     )
+    material, density, organ = _average(*arguments)
     return _again(
         phantom,
         material,

@@ -1,7 +1,7 @@
 """CT numbers to material and density, for the tube voltage of the scan.
 
-The segments of composition are those of Schneider et al. (2000). Density is not read from their curve, which
-holds for their scanner at 120 kV, but is the one at which the material shows the CT number that was measured::
+The segments of composition are those of Schneider et al. (2000). Density is not read from their curve,
+which holds for their scanner at 120 kV, but is the one at which the material shows the CT number measured::
 
     density = (1 + HU/1000) * mu_water / (mu/rho of the material)
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from twinlab.phantom.build import AIR_DENSITY_G_CM3
 from twinlab.schema import refuse
 
 SEGMENTS = (2, 3, 5, 7, 8, 10, 12, 14, 16, 18, 21, 24)
-"""Schneider segments in use beside air: every second bone; what a left-out one holds goes to its neighbours."""
+"""Schneider segments in use beside air: every second bone; neighbours share what a left-out one holds."""
 
 METAL = "titanium"
 METAL_HU = 3000.0
@@ -119,7 +120,7 @@ def segment_edges(scale: CtScale, segments: Sequence[int] = SEGMENTS) -> np.ndar
     if list(segments) != sorted(set(segments)) or segments[0] < 2 or segments[-1] > 24:
         refuse("segment_edges", "segments ascending from 2 to 24", segments)
     # lower[s] is where segment s ends (numbers from 1); a gap is shared by half
-    nominal = np.array([0.5 * (lower[a] + lower[b - 1]) for a, b in zip(used[:-1], used[1:], strict=True)])
+    nominal = np.array([0.5 * (lower[a] + lower[b - 1]) for a, b in pairwise(used)])
     per_density = scale.mass_attenuation(["water", *(f"schneider_{s:02d}" for s in used)])
     between = 0.5 * (per_density[1:-1] + per_density[2:])
     shown = 1000.0 * (schneider_density_g_cm3(nominal) * between / per_density[0] - 1.0)
@@ -168,7 +169,7 @@ def hu_to_tissue(
 
 
 def segment_row(scale: CtScale, segments: Sequence[int], metal_hu: float | None) -> np.ndarray:
-    """Index into ``[*segment_names(segments), METAL]`` for each whole CT number from LUT_START to LUT_STOP."""
+    """Index into ``[*segment_names(segments), METAL]`` of whole CT numbers, LUT_START to LUT_STOP."""
     numbers = np.arange(LUT_START, LUT_STOP + 1)
     row = np.digitize(numbers, segment_edges(scale, segments)).astype(np.uint8)
     if metal_hu is not None:

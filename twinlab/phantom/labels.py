@@ -5,7 +5,7 @@ Classes (see data/organs.yaml for the organs of each):
 bone, segmented, and what has no label
     Schneider's segments; in the gut, what is as bright as bone is contrast medium.
 blood, heart, lung vessels
-    Blood; above its own CT number by 1 mg iodine per ml or more: blood with iodine, in steps of concentration.
+    Blood; above its own CT number by 1 mg iodine per ml or more: blood with iodine, in steps.
 lung
     Lung tissue up to -50 HU at any density, blood above.
 cartilage
@@ -42,7 +42,7 @@ from twinlab.phantom.hu import (
 )
 
 IODINE_MG_ML = (2, 5, 10, 15, 22, 32, 45, 65, 90, 120)
-"""Concentrations in use; between neighbours attenuation differs by less than 25 %, so density errs by 12 % at most."""
+"""Concentrations in use; neighbours differ by less than 25 % in attenuation, density errs by 12 % at most."""
 
 SOFT_FROM_HU = -50
 """Below this a voxel of a soft organ holds fat or gas, and Schneider's segments decide."""
@@ -50,8 +50,11 @@ SOFT_FROM_HU = -50
 CALCIFIED_HU = 150.0
 """Brighter than its tissue by this much, without contrast medium, is calcium."""
 
-VEIN_HU = 1000
-"""Undiluted contrast medium: brighter than all but cortical bone."""
+VEIN_HU = 800
+"""Hardly diluted contrast medium: brighter than all but cortical bone."""
+
+BLOOM_HU = 2000
+"""No bone but enamel is as bright as this."""
 
 REACH_MM = 60.0
 """Bright voxels without label belong to contrast-filled vessels up to this distance from a labelled one."""
@@ -62,7 +65,9 @@ ROW_OUTSIDE, ROW_BODY, ROW_CONTRAST, FIRST_ORGAN_ROW = 0, 1, 2, 3
 @lru_cache(maxsize=1)
 def _patterns() -> list[tuple[list[str], str]]:
     with resources.as_file(resources.files("twinlab.phantom") / "data" / "organs.yaml") as path:
-        return [(row["match"], row["class"]) for row in yaml.safe_load(Path(path).read_text(encoding="utf-8"))]
+        return [
+            (row["match"], row["class"]) for row in yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        ]
 
 
 def tissue_class(organ_name: str) -> str:
@@ -122,8 +127,12 @@ class Conversion:
         self._ids = ids
         self._rows = _Rows(scale, metal_hu, sorted({k for k in self._kinds if k not in _SPECIAL}))
         medians = _medians(hu, self.row, len(self._kinds))
-        flags = [self._rows.is_enhanced(kind, median) for kind, median in zip(self._kinds, medians, strict=True)]
-        filled = any(flag for flag, kind in zip(flags, self._kinds, strict=True) if kind in ("blood", "heart"))
+        flags = [
+            self._rows.is_enhanced(kind, median) for kind, median in zip(self._kinds, medians, strict=True)
+        ]
+        filled = any(
+            flag for flag, kind in zip(flags, self._kinds, strict=True) if kind in ("blood", "heart")
+        )
         self.enhanced = [names[i] for i, flag in zip(ids, flags[FIRST_ORGAN_ROW:], strict=True) if flag]
         if filled:
             kinds = np.array(self._kinds)
@@ -154,7 +163,17 @@ class _Rows:
 
     def is_enhanced(self, kind: str, median: float) -> bool:
         """Whether an organ's median CT number says that it holds 1 mg iodine per ml or more."""
-        if kind in ("outside", "body", "contrast", "bone", "segmented", "lung", "cartilage", "muscle", "brain"):
+        if kind in (
+            "outside",
+            "body",
+            "contrast",
+            "bone",
+            "segmented",
+            "lung",
+            "cartilage",
+            "muscle",
+            "brain",
+        ):
             return False
         return bool(median > self.base[kind] + self.per_mg)
 
@@ -213,10 +232,10 @@ def _find_contrast(
     """Give the contrast row, in place, to bright voxels that belong to filled vessels.
 
     Undiluted medium that hangs together with a labelled vessel is contrast wherever it runs, also where it
-    blooms into a rib's label (from twice VEIN_HU); other bright voxels without label are so when the nearest
+    blooms into a rib's label (from BLOOM_HU); other bright voxels without label are so when the nearest
     labelled voxel among vessels and bones is a vessel's.
     """
-    vivid = (hu >= VEIN_HU) & ~(bone[row] & (hu < 2 * VEIN_HU))
+    vivid = (hu >= VEIN_HU) & ~(bone[row] & (hu < BLOOM_HU))
     parts, count = ndimage.label(vivid, structure=np.ones((3, 3, 3)))
     if count:
         from_vessel = np.bincount(parts[vivid & blood[row]], minlength=count + 1) >= 5
@@ -231,12 +250,16 @@ def _find_contrast(
     to_vessel = ndimage.distance_transform_edt(~_any(vessel_at[row], block), sampling=coarse_mm)
     to_bone = ndimage.distance_transform_edt(~_any(bone[row], block), sampling=coarse_mm)
     near = (to_vessel < to_bone) & (to_vessel <= REACH_MM)
-    k, j, i = np.nonzero((row == ROW_BODY) & (hu >= bright_from))
+    k, j, i = np.nonzero((row == ROW_BODY) & (hu >= bright_from) & (hu < BLOOM_HU))
     chosen = near[k // block[0], j // block[1], i // block[2]]
     row[k[chosen], j[chosen], i[chosen]] = ROW_CONTRAST
 
 
 def _any(mask: np.ndarray, block: Sequence[int]) -> np.ndarray:
+    """Blocks of voxels with any True among them."""
+    pads = [(0, -n % b) for n, b in zip(mask.shape, block, strict=True)]
+    mask = np.pad(mask, pads)
     for axis, size in enumerate(block):
-        mask = np.logical_or.reduceat(mask, np.arange(0, mask.shape[axis], size), axis=axis)
+        shape = (*mask.shape[:axis], mask.shape[axis] // size, size, *mask.shape[axis + 1 :])
+        mask = np.any(mask.reshape(shape), axis=axis + 1)
     return mask

@@ -37,7 +37,9 @@ def read_image(path: str | Path) -> xr.DataArray:
         refuse(f"read_image({path})", "finite CT numbers", "NaN or infinite voxels")
     low, high = float(values.min()), float(values.max())
     if low > -200 or high < -200:
-        refuse(f"read_image({path})", "CT numbers in HU (air near -1000, a body near 0)", f"{low:g} to {high:g}")
+        refuse(
+            f"read_image({path})", "CT numbers in HU (air near -1000, a body near 0)", f"{low:g} to {high:g}"
+        )
     return label("hu", values, coords)
 
 
@@ -62,7 +64,9 @@ def read_labels(path: str | Path, *, like: xr.DataArray) -> np.ndarray:
     values, coords = _read(path, where="read_labels")
     ours = {a: like[a].values for a in "zyx"}
     if not _same_grid(coords, ours):
-        refuse(f"read_labels({path})", f"labels on the image's grid, {_grid(ours)}", f"labels on {_grid(coords)}")
+        refuse(
+            f"read_labels({path})", f"labels on the image's grid, {_grid(ours)}", f"labels on {_grid(coords)}"
+        )
     if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
         refuse(f"read_labels({path})", "whole numbers as labels", "fractions")
     low, high = float(values.min()), float(values.max())
@@ -77,8 +81,8 @@ def read_legend(legend: str | Path | Mapping[int, str] | None, ids: np.ndarray) 
     Parameters
     ----------
     legend : path of a CSV, mapping or None
-        CSV columns: the label as ``id``, ``label``, ``value`` or ``index``; the name as ``structure``, ``name``,
-        ``organ`` or ``label_name``.
+        CSV columns: the label as ``id``, ``label``, ``value`` or ``index``; the name as ``structure``,
+        ``name``, ``organ`` or ``label_name``.
     ids : ndarray of int
         Labels in use.
 
@@ -131,7 +135,9 @@ def _to_patient_axes(image: sitk.Image, where: str) -> tuple[np.ndarray, dict[st
     nearest = np.abs(direction).argmax(axis=0)
     rest = np.abs(direction - np.eye(3)[:, nearest] * np.sign(direction[nearest, range(3)])).max()
     if sorted(nearest) != [0, 1, 2] or rest > AXIS_TOLERANCE:
-        refuse(where, "image axes along the patient's axes", f"oblique axes {np.round(direction, 4).tolist()}")
+        refuse(
+            where, "image axes along the patient's axes", f"oblique axes {np.round(direction, 4).tolist()}"
+        )
     values = sitk.GetArrayFromImage(image)  # axes k, j, i
     coords: dict[str, np.ndarray] = {}
     order: dict[str, int] = {}

@@ -11,7 +11,7 @@ import xarray as xr
 
 from twinlab.phantom import dicom, nifti
 from twinlab.phantom.body import body_mask, skin_shell, truncation
-from twinlab.phantom.build import BODY, OUTSIDE, RESERVED_ORGANS, SKIN, assemble
+from twinlab.phantom.build import AIR_DENSITY_G_CM3, BODY, OUTSIDE, RESERVED_ORGANS, SKIN, assemble
 from twinlab.phantom.hu import METAL_HU, CtScale, ct_scale
 from twinlab.phantom.labels import Conversion
 from twinlab.schema import check, refuse, spacing
@@ -191,6 +191,7 @@ def from_image(
     material, density = convert.table.apply(
         np.maximum(values, np.float32(-1000.0)), np.arange(len(convert.table.rows)), convert.row
     )
+    density[organ == OUTSIDE] = AIR_DENSITY_G_CM3
     if skin_mm > 0:
         organ[skin_shell(body, values, spacing_mm=steps, thickness_mm=skin_mm) & (organ == BODY)] = SKIN
     return assemble(
@@ -214,7 +215,10 @@ def from_image(
 
 
 def _organs(
-    labels: np.ndarray | None, legend: str | Path | Mapping[int, str] | None, shape: tuple[int, ...], where: str
+    labels: np.ndarray | None,
+    legend: str | Path | Mapping[int, str] | None,
+    shape: tuple[int, ...],
+    where: str,
 ) -> tuple[np.ndarray, dict[int, str]]:
     if labels is None:
         return np.zeros(shape, np.uint16), {}
@@ -224,5 +228,3 @@ def _organs(
         refuse(where, f"labels from 0 to {BODY - 1}", f"{labels.min()} to {labels.max()}")
     organ = labels.astype(np.uint16, copy=True)
     return organ, nifti.read_legend(legend, np.flatnonzero(np.bincount(organ.ravel())))
-
-

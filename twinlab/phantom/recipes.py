@@ -223,12 +223,21 @@ def _patient(recipe: PatientRecipe, steps: tuple[float, float, float] | None) ->
     from twinlab.phantom.grid import resample
     from twinlab.phantom.patient import from_dicom, from_nifti
 
-    files = sample.patient(recipe.sample, forms=("nifti",) if recipe.form == "nifti" else ("nifti", "dicom"))
-    common = {"legend": files.legend_csv, "name": recipe.name, "source": recipe.source}
-    if recipe.form == "nifti":
-        phantom = from_nifti(files.ct_nifti, files.labels_nifti, kv=recipe.kv, **common)
+    files = sample.patient(recipe.sample, forms=("nifti", "dicom") if recipe.form == "dicom" else ("nifti",))
+    name, source = recipe.name, recipe.source
+    if files.dicom_folder is not None:
+        phantom = from_dicom(
+            files.dicom_folder,
+            labels=files.labels,
+            legend=files.legend,
+            kv=recipe.kv,
+            name=name,
+            source=source,
+        )
     else:
-        phantom = from_dicom(files.dicom_folder, labels=files.labels_nifti, **common)
+        phantom = from_nifti(
+            files.ct, files.labels, legend=files.legend, kv=recipe.kv, name=name, source=source
+        )
     if steps is None and recipe.spacing_mm is not None:
         steps = (recipe.spacing_mm.z, recipe.spacing_mm.y, recipe.spacing_mm.x)
     return phantom if steps is None else resample(phantom, spacing_mm=steps)

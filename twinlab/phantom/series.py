@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 from scipy import ndimage
 
+from twinlab.phantom.body import PADDED_BELOW_HU
 from twinlab.phantom.nifti import AXIS_TOLERANCE
 from twinlab.schema import refuse
 
@@ -20,24 +21,27 @@ MAX_MISSING = 2
 MAX_TILT_DEG = 30.0
 """Gantries tilt no further."""
 
+MAX_TURN_DEG = 2.0
+"""Couch and cone-beam systems write turns of a fraction of a degree; more means a reformatted series."""
+
 
 class Stack(NamedTuple):
     """Slices in order.
 
     Attributes
     ----------
-    index : ndarray of int, shape (n,)
+    order : ndarray of int, shape (n,)
         Order of the slices as they were given, from low to high ``position_mm``.
     position_mm : ndarray, shape (n,)
         Along the slices' normal.
     origin : ndarray, shape (3,)
         Centre of the first pixel of the first slice.
     row, column, step : ndarray, shape (3,)
-        Patient vectors [mm] of one pixel along a row, along a column, and of 1 mm along the normal (which also
-        holds the sideways shift of a sheared stack).
+        Patient vectors [mm] of one pixel along a row, along a column, and of 1 mm along the normal (with the
+        sideways shift of a sheared stack).
     """
 
-    index: np.ndarray
+    order: np.ndarray
     position_mm: np.ndarray
     origin: np.ndarray
     row: np.ndarray
@@ -72,10 +76,13 @@ def order(headers: list[pydicom.Dataset], where: str) -> Stack:
     ):
         refuse(where, "orientation by two unit vectors at right angles", cosines.tolist())
     normal = np.cross(row, column)
+    turned = np.degrees(np.arcsin(np.clip([np.hypot(*row[1:]), np.hypot(column[0], normal[0])], 0, 1)))
     tilt = np.degrees(np.arccos(min(1.0, abs(normal[2]))))
-    if _sideways(row) > AXIS_TOLERANCE or abs(row[0]) < 0.5 or tilt > MAX_TILT_DEG:
+    if turned.max() > MAX_TURN_DEG or abs(row[0]) < 0.5 or tilt > MAX_TILT_DEG:
         refuse(
-            where, f"transverse slices (tilted about x by {MAX_TILT_DEG:g} degrees at most)", f"oblique {cosines.tolist()}"
+            where,
+            f"transverse slices (tilted by {MAX_TILT_DEG:g} degrees at most, turned by {MAX_TURN_DEG:g})",
+            f"oblique {cosines.tolist()}",
         )
     corners = np.array([h.ImagePositionPatient for h in headers], float)
     along = corners @ normal
@@ -89,9 +96,15 @@ def order(headers: list[pydicom.Dataset], where: str) -> Stack:
     spacing = np.array(headers[0].PixelSpacing, float)
     if astray.max() > 0.2 * spacing.min():
         worst = int(astray.argmax())
-        refuse(where, "slices in one straight stack", f"a slice at {along[worst]:g} mm that is {astray[worst]:.3g} mm aside")
-    if abs(step[0]) > AXIS_TOLERANCE:
-        refuse(where, "slices stacked along the table", f"a stack that shifts by {step[0]:.3g} mm in x per mm")
+        refuse(
+            where,
+            "slices in one straight stack",
+            f"a slice at {along[worst]:g} mm that is {astray[worst]:.3g} mm aside",
+        )
+    if abs(step[0]) > np.sin(np.radians(MAX_TURN_DEG)):
+        refuse(
+            where, "slices stacked along the table", f"a stack that shifts by {step[0]:.3g} mm in x per mm"
+        )
     return Stack(index, along, corners[0], row * spacing[1], column * spacing[0], step)
 
 
@@ -112,7 +125,9 @@ def drop_duplicates(
         elif not np.array_equal(images[k], images[keep[-1]]):
             refuse(where, "one slice at each place", f"different slices at {position_mm[k]:g} mm")
     if len(keep) < len(images):
-        warnings.warn(f"{where}: {len(images) - len(keep)} slices given twice, counted once", UserWarning, stacklevel=3)
+        warnings.warn(
+            f"{where}: {len(images) - len(keep)} slices given twice, counted once", UserWarning, stacklevel=3
+        )
     return [images[k] for k in keep], position_mm[keep]
 
 
@@ -131,7 +146,7 @@ def fill_gaps(
     Raises
     ------
     InputError
-        A slice is missing or steps are uneven, and ``repair`` is not ``"interpolate"``, or the gap is too wide.
+        A slice is missing or steps are uneven and ``repair`` is not ``"interpolate"``, or a gap is too wide.
     """
     steps = np.diff(position_mm)
     step = float(np.median(steps))
@@ -142,7 +157,12 @@ def fill_gaps(
     regular = np.abs(steps - (missing + 1) * step).max() <= UNEVEN * step
     if regular:
         gaps = [p + step * (m + 1) for p, n in zip(position_mm[:-1], missing, strict=True) for m in range(n)]
-        what = "missing slices at " + ", ".join(f"{g:g}" for g in gaps[:8]) + (" ..." if len(gaps) > 8 else "") + " mm"
+        what = (
+            "missing slices at "
+            + ", ".join(f"{g:g}" for g in gaps[:8])
+            + (" ..." if len(gaps) > 8 else "")
+            + " mm"
+        )
     else:
         what = f"uneven steps from {steps.min():g} to {steps.max():g} mm"
     if repair != "interpolate":
@@ -156,7 +176,10 @@ def fill_gaps(
     share[np.abs(share) < UNEVEN] = 0.0
     share[np.abs(share - 1) < UNEVEN] = 1.0
     values = np.stack(
-        [images[u - 1] * np.float32(1 - s) + images[u] * np.float32(s) for u, s in zip(upper, share, strict=True)]
+        [
+            images[u - 1] * np.float32(1 - s) + images[u] * np.float32(s)
+            for u, s in zip(upper, share, strict=True)
+        ]
     )
     repaired = [float(p) for p, s in zip(even, share, strict=True) if 0 < s < 1]
     warnings.warn(f"{where}: interpolated {len(repaired)} slices; {what}", UserWarning, stacklevel=3)
@@ -167,33 +190,38 @@ def to_patient_axes(
     values: np.ndarray, position_mm: np.ndarray, stack: Stack, padding: float
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Volume on ascending x, y, z; tilted and sheared stacks are resampled linearly, ``padding`` outside."""
-    nz, ny, nx = values.shape
-    slice_step = stack.step * (position_mm[-1] - position_mm[0]) / (nz - 1)
-    x = stack.origin[0] + stack.row[0] * np.arange(nx)
-    if stack.row[0] < 0:
-        values, x = values[:, :, ::-1], x[::-1]
+    slice_step = stack.step * (position_mm[-1] - position_mm[0]) / (len(values) - 1)
     if stack.upright:
-        y = stack.origin[1] + stack.column[1] * np.arange(ny)
-        z = stack.origin[2] + slice_step[2] * np.arange(nz)
-        if stack.column[1] < 0:
-            values, y = values[:, ::-1], y[::-1]
-        if slice_step[2] < 0:
-            values, z = values[::-1], z[::-1]
-        return np.ascontiguousarray(values), {"z": z, "y": y, "x": x}
-    # patient (z, y) of a voxel (k, j) is origin + axes @ (k, j)
-    axes = np.array([[slice_step[2], stack.column[2]], [slice_step[1], stack.column[1]]])
-    start = stack.origin[[2, 1]]
-    corners = start + np.array([[0, 0], [nz - 1, 0], [0, ny - 1], [nz - 1, ny - 1]]) @ axes.T
+        axes = [
+            (stack.origin[2], slice_step[2]),
+            (stack.origin[1], stack.column[1]),
+            (stack.origin[0], stack.row[0]),
+        ]
+        coords = [start + step * np.arange(n) for (start, step), n in zip(axes, values.shape, strict=True)]
+        for axis, along in enumerate(coords):
+            if along[-1] < along[0]:
+                values, coords[axis] = np.flip(values, axis), along[::-1]
+        return np.ascontiguousarray(values), dict(zip("zyx", coords, strict=True))
+    # patient (z, y, x) of voxel (k, j, i) is start + voxel_axes @ (k, j, i)
+    voxel_axes = np.stack([slice_step[::-1], stack.column[::-1], stack.row[::-1]], axis=1)
+    start = stack.origin[::-1]
+    ends = np.array(np.meshgrid(*([0, n - 1] for n in values.shape), indexing="ij")).reshape(3, 8)
+    corners = start + (voxel_axes @ ends).T
     normal = np.cross(stack.row, stack.column)
-    steps = np.array([abs(slice_step @ normal / normal[2]), float(np.hypot(*stack.column[1:]))])
+    pixels = [np.linalg.norm(stack.column), np.linalg.norm(stack.row)]
+    steps = np.array([abs(slice_step @ normal / normal[2]), *pixels])
     low = corners.min(axis=0)
     counts = np.floor((corners.max(axis=0) - low) / steps + 1e-6).astype(int) + 1
-    back = np.linalg.inv(axes)
-    matrix = np.eye(3)
-    matrix[:2, :2] = back * steps
-    offset = np.append(back @ (low - start), 0.0)
-    shape = (int(counts[0]), int(counts[1]), nx)
-    # beyond the slices there is nothing; half-outside neighbours would mix padding into the rim
-    out = ndimage.affine_transform(values, matrix, offset, shape, order=1, mode="constant", cval=padding)
-    z, y = (low[a] + steps[a] * np.arange(counts[a]) for a in (0, 1))
-    return out, {"z": z, "y": y, "x": x}
+    back = np.linalg.inv(voxel_axes)
+    # cval: beyond the slices there is nothing
+    out = ndimage.affine_transform(
+        values,
+        back * steps,
+        back @ (low - start),
+        tuple(map(int, counts)),
+        order=1,
+        mode="constant",
+        cval=padding,
+    )
+    out[out < PADDED_BELOW_HU] = padding  # what is mixed from padding and air is no matter either
+    return out, {a: low[i] + steps[i] * np.arange(counts[i]) for i, a in enumerate("zyx")}

@@ -13,14 +13,14 @@ from twinlab.schema import label
 def water_equivalent_diameter(phantom: xr.Dataset, *, kv: float = 120.0) -> xr.DataArray:
     """Diameter of the water cylinder that attenuates like each slice.
 
-    ``Dw = 2 sqrt(A_w / pi)``, with ``A_w`` the sum over the body of ``mu/mu_water`` times the area of a voxel.
-    [AAPM220]_
+    ``Dw = 2 sqrt(A_w / pi)``, with ``A_w`` the sum over the body of ``mu/mu_water`` times the area of a
+    voxel. [AAPM220]_
 
     Parameters
     ----------
     phantom : Dataset
-        A Phantom. Voxels of organ ``outside`` do not count, as in the report's contour of the patient; solids of
-        a test object count whatever their label.
+        A Phantom. Voxels of organ ``outside`` do not count, as in the report's contour of the patient; solids
+        of a test object count whatever their label.
     kv : float
         Tube voltage at which attenuation is compared.
 
