@@ -152,7 +152,7 @@ def simulate(
     out = _organ_table(phantom, scored, tally, photons * MGY_PER_KEV_G, z_range_mm)
     if voxel_map:
         maps = _maps(phantom, body, scored, tally, photons * MGY_PER_KEV_G / voxel_cm3)
-        out = out.merge(maps, combine_attrs="drop")
+        out = out.assign(maps.data_vars)
     emitted, escaped, air, deposited = (tally.energy[:4] * ENERGY_UNIT_KEV).tolist()
     out.attrs = {
         "histories": int(histories),
