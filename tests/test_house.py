@@ -12,22 +12,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted((ROOT / "twinlab").rglob("*.py"))
-PATTERNS = [
-    "*.md",
-    "*.toml",
-    "*.yml",
-    "*.cff",
-    "Makefile",
-    "docs/**/*.md",
-    "tools/*",
-    "notebooks/*.ipynb",
-    "params/**/*.yaml",
-    "protocols/**/*.yaml",
-    "phantoms/*.yaml",
-    "benchmarks/*.py",
-    "twinlab/**/*.py",
+PATTERNS = (
+    "*.md", "*.toml", "*.yml", "*.cff", "Makefile", "docs/**/*.md", "tools/*", "notebooks/*.ipynb",
+    "params/**/*.yaml", "protocols/**/*.yaml", "phantoms/*.yaml", "benchmarks/*.py", "twinlab/**/*.py",
     "tests/**/*.py",
-]
+)  # fmt: skip
 TEXTS = sorted(
     path
     for pattern in PATTERNS
