@@ -18,7 +18,7 @@ import dask
 from dask.callbacks import Callback
 
 from twinlab.study import load, plan
-from twinlab.study import run as run_module
+from twinlab.study import engine
 from twinlab.study.layout import Layout
 
 
@@ -48,9 +48,9 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         layout = Layout(study, folder)
-        work = plan.plan(study, outputs=folder)
+        work = plan(study, outputs=folder)
         expected = {stage.name: stage.seconds for stage in work.stages}
-        tasks, _ = run_module.graph(layout, work)
+        tasks, _ = engine.graph(layout, work)
         with Callback(pretask=start, posttask=end):
             dask.compute(*tasks.values(), scheduler="threads", num_workers=1, optimize_graph=False)
     print(f"{study.name}: {os.cpu_count()} cores\n")

@@ -9,9 +9,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from twinlab.ct.corrections import water_correction
+from twinlab.ct.detector import detected_spectrum
 from twinlab.ct.recon import adjoint, reconstruct
+from twinlab.physics.attenuation import mass_attenuation
 from twinlab.quality.dprime import npwe_template
-from twinlab.schema import refuse
+from twinlab.scanner import Protocol
+from twinlab.schema import label, refuse
 
 
 class Chords(NamedTuple):
@@ -119,29 +123,50 @@ def lesion_image(
     shape = (geometry.sizes["view"], geometry.sizes["row"], geometry.sizes["channel"])
     values = np.zeros(shape, np.float32)
     values[chords.view, chords.row, chords.channel] = chords.length_mm * geometry.attrs["mu_water_per_mm"] * 1e-3
-    scan = geometry.assign(projection=(("view", "row", "channel"), values))
+    scan = geometry.assign(projection=label("projection", values))
     # reconstruct() is affine: -1000 HU for empty projections
     return reconstruct(scan, grid=grid, kernel=kernel, slice_thickness_mm=slice_thickness_mm) + 1000.0
+
+
+def noise_probe(shape: tuple[int, ...], *, pixel_mm: float, distance_mm: float = 6.0, seed: int = 0) -> NDArray[np.float32]:
+    """Pixels of random sign on a grid so wide that their noise is hardly correlated.
+
+    ``sum(adjoint(probe)^2 var(p)) / sum(probe^2)`` is then the mean variance of the region's pixels: one transpose
+    instead of one a pixel; random signs take away what correlation is left, on average.
+
+    Parameters
+    ----------
+    shape : (z, y, x) of the region
+    pixel_mm : float
+    distance_mm : float
+        Between the pixels used.
+    seed : int
+    """
+    step = max(1, round(distance_mm / pixel_mm))
+    probe = np.zeros(shape, np.float32)
+    part = probe[:, shape[1] // 2 % step :: step, shape[2] // 2 % step :: step]
+    part[...] = np.random.default_rng(seed).choice([-1.0, 1.0], part.shape)
+    return probe
 
 
 def observer_rays(
     geometry: xr.Dataset,
     signal: xr.DataArray,
     *,
-    grid: dict[str, NDArray[np.float64]],
     kernel: str,
     slice_thickness_mm: float,
     eye: bool = True,
     **viewing: float,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The observer's template, and the central pixel, carried back to the detector.
+    """The observer's template, and the pixels of its region, carried back to the detector.
 
     Parameters
     ----------
     geometry : Dataset
+        As for :func:`lesion_image`.
     signal : DataArray, dims (z, y, x)
-        From :func:`lesion_image`.
-    grid, kernel, slice_thickness_mm
+        From :func:`lesion_image`; its grid is the region.
+    kernel, slice_thickness_mm
         As there.
     eye : bool
         NPWE with, NPW without.
@@ -150,12 +175,70 @@ def observer_rays(
 
     Returns
     -------
-    template, pixel : ndarray, shape (view, row, channel)
-        ``sum(template^2 var(p))`` is the variance of the observer's answer, ``sum(pixel^2 var(p))`` that of
-        the CT number at the centre, in HU^2.
+    template, probe : ndarray, shape (view, row, channel)
+        ``sum(template^2 var(p))`` is the variance of the observer's answer, ``sum(probe^2 var(p))`` the mean
+        variance of a pixel in HU2.
     """
+    grid = {axis: signal[axis].values for axis in ("z", "y", "x")}
     template = np.asarray(npwe_template(signal, eye=eye, **viewing), np.float32)
-    pixel = np.zeros(template.shape, np.float32)
-    pixel[:, template.shape[1] // 2, template.shape[2] // 2] = 1.0
+    probe = noise_probe(signal.shape, pixel_mm=float(grid["x"][1] - grid["x"][0]))
+    probe /= np.sqrt((probe**2).sum())
     kwargs = {"grid": grid, "kernel": kernel, "slice_thickness_mm": slice_thickness_mm}
-    return adjoint(template, geometry, **kwargs), adjoint(pixel, geometry, **kwargs)
+    return adjoint(template, geometry, **kwargs), adjoint(probe, geometry, **kwargs)
+
+
+def projection_change(
+    path: NDArray[np.float32],
+    channel: NDArray[np.intp],
+    paths: xr.Dataset,
+    protocol: Protocol,
+    *,
+    chord_mm: NDArray[np.float64],
+    energy_kev: NDArray[np.float64],
+    mu_per_cm: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Change of the water-corrected projections of some rays by a small object, noise-free.
+
+    Parameters
+    ----------
+    path : ndarray (basis, ray), g/cm2
+        Line integrals of the patient on these rays.
+    channel : ndarray (ray,)
+        Their detector channels.
+    paths : Dataset
+        From :func:`twinlab.ct.line_integrals`, for the attenuation of its basis.
+    protocol : Protocol
+    chord_mm : ndarray (ray,)
+        Path in the object.
+    energy_kev, mu_per_cm : ndarray (energy,)
+        The object's attenuation minus that of what it replaces.
+
+    Returns
+    -------
+    ndarray (ray,)
+    """
+    energy, spectrum = detected_spectrum(protocol, bin_width_kev=2.0)
+    names = [str(name) for name in paths["mixed_material"].values]
+    mu = paths["mixing"].values @ mass_attenuation(names, energy)
+    extra = np.interp(energy, energy_kev, mu_per_cm)
+    correction = water_correction(protocol)
+    polynomial, raw_max = correction["water_polynomial"].values, correction["raw_max"].values
+    total = spectrum.sum(axis=1)
+    change = np.empty(channel.size)
+    for lo in range(0, channel.size, 20000):  # blocks that stay in the cache
+        part = slice(lo, lo + 20000)
+        c = channel[part]
+        reaching = np.exp(-(path[:, part].T.astype(float) @ mu)) * spectrum[c]
+        with_object = reaching * np.exp(-chord_mm[part, None] * 0.1 * extra[None, :])
+        before, after = (-np.log(signal.sum(1) / total[c]) for signal in (reaching, with_object))
+        change[part] = _corrected(after, polynomial[c], raw_max[c]) - _corrected(before, polynomial[c], raw_max[c])
+    return change
+
+
+def _corrected(raw: NDArray, polynomial: NDArray, raw_max: NDArray) -> NDArray:
+    """Water correction; see :func:`twinlab.ct.corrections.water_correction`. Straight beyond its range."""
+    x = np.minimum(raw / raw_max, 1.0)
+    powers = x[:, None] ** np.arange(polynomial.shape[1])
+    value = x * raw_max * (polynomial * powers).sum(1)
+    slope = (polynomial * powers * np.arange(1, polynomial.shape[1] + 1)).sum(1)
+    return value + slope * np.maximum(raw - raw_max, 0.0)

@@ -6,8 +6,8 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
     submod_attrs={
         "models": ["Study", "load"],
-        "plan": ["Plan", "plan"],
-        "run": ["run", "status"],
+        "planning": ["Plan", "plan"],
+        "engine": ["run", "status"],
         "optimise": ["Recommendation", "dose_at_target", "pareto_front", "recommend"],
     },
 )

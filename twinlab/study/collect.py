@@ -40,11 +40,14 @@ def assemble_case(layout: Layout, *, kv: float, mas: float, pitch: float, kernel
     dose = store.read(layout.dose(kv, pitch, seed))
     scale = mas / float(dose.attrs["mas"])
     ctdi = store.read(layout.ctdi(kv))
+    calibration = float(ctdi["output_factor_sd"] / ctdi["output_factor"])
     protocol = study.protocol_at(kv=kv, pitch=pitch, kernel=kernel, mas=mas)
     vol = td.ctdi_vol(protocol, ctdi)
-    z_range = (float(dose.attrs["z_from_mm"]), float(dose.attrs["z_to_mm"]))
-    length = td.dlp(protocol, ctdi, z_range_mm=z_range)
+    length = td.dlp(protocol, ctdi, z_range_mm=(dose.attrs["z_low_mm"], dose.attrs["z_high_mm"]))
+    of_ctdi = float(ctdi["ctdi_w_sd"] / ctdi["ctdi_w"])
+    organ_sd = np.hypot(dose["organ_dose_sd"], dose["organ_dose"] * calibration)
     metric, metric_sd = _metric(dose, study.dose_metric)
+    metric_sd = np.hypot(metric_sd, metric * calibration)
     case = xr.Dataset(
         {
             "dprime_at": quality["dprime"],
@@ -52,18 +55,17 @@ def assemble_case(layout: Layout, *, kv: float, mas: float, pitch: float, kernel
             "contrast_at": quality["contrast"],
             "roi_hu": image["roi_hu"],
             "noise_measured": image["noise_measured"],
-            "noise_expected": image["noise_expected"],
             "organ_dose": dose["organ_dose"] * scale,
-            "organ_dose_sd": dose["organ_dose_sd"] * scale,
+            "organ_dose_sd": organ_sd * scale,
             "organ_mass": dose["organ_mass"],
             "organ_coverage": dose["organ_coverage"],
             "dose_metric": metric * scale,
             "dose_sd_metric": metric_sd * scale,
-            "ctdi_vol": vol["ctdi_vol"],
-            "ctdi_vol_sd": vol["ctdi_vol_sd"],
-            "dlp": length["dlp"],
-            "dlp_sd": length["dlp_sd"],
-            "output_factor": ctdi["output_factor"],
+            "ctdi_vol": vol,
+            "ctdi_vol_sd": vol * of_ctdi,
+            "dlp": length,
+            "dlp_sd": length * of_ctdi,
+            "output_factor": float(ctdi["output_factor"]),
         },
     ).reset_coords(drop=True)
     case = case.assign_coords(organ_name=("organ_id", dose["organ_name"].values))
@@ -71,9 +73,13 @@ def assemble_case(layout: Layout, *, kv: float, mas: float, pitch: float, kernel
 
 
 def _metric(dose: xr.Dataset, metric: str) -> tuple[xr.DataArray, xr.DataArray]:
-    """Dose that the study minimises, and its uncertainty."""
+    """Dose that the study minimises, and its Monte Carlo uncertainty.
+
+    For the body, the mean over all tissue by mass; organs are scored apart, their uncertainties add in squares.
+    """
     if metric == BODY:
-        return dose["body_dose"], dose["body_dose_sd"]
+        mass = dose["organ_mass"] / dose["organ_mass"].sum()
+        return (dose["organ_dose"] * mass).sum(), np.sqrt(((dose["organ_dose_sd"] * mass) ** 2).sum())
     names = [str(name) for name in dose["organ_name"].values]
     if metric not in names:
         refuse("dose_metric", f"{BODY!r} or one of {', '.join(sorted(names))}", repr(metric))
@@ -97,13 +103,12 @@ _MEANING = {
     "contrast_at": ("HU", "the same at one place"),
     "roi_hu": ("HU", "noisy image of the lesion at its first place"),
     "noise_measured": ("HU", "noise measured in roi_hu"),
-    "noise_expected": ("HU", "noise expected in roi_hu by propagation"),
     "organ_dose": ("mGy", "mean absorbed dose of the organ"),
-    "organ_dose_sd": ("mGy", "standard uncertainty of organ_dose (Monte Carlo)"),
+    "organ_dose_sd": ("mGy", "standard uncertainty of organ_dose (Monte Carlo of dose and of output)"),
     "organ_mass": ("g", "mass of the organ in the images"),
     "organ_coverage": ("1", "share of the organ's mass inside the scan range"),
     "dose_metric": ("mGy", "dose that the study minimises"),
-    "dose_sd_metric": ("mGy", "standard uncertainty of dose_metric (Monte Carlo)"),
+    "dose_sd_metric": ("mGy", "standard uncertainty of dose_metric (Monte Carlo of dose and of output)"),
     "ctdi_vol": ("mGy", "volume CT dose index, calibrated scanner"),
     "ctdi_vol_sd": ("mGy", "standard uncertainty of ctdi_vol (Monte Carlo)"),
     "dlp": ("mGy cm", "dose-length product, over-ranging included"),

@@ -15,6 +15,10 @@ from twinlab.schema import content_key, refuse
 from twinlab.study.models import Study
 
 
+#: The sample patient at a coarser grid, for quick tests.
+SMALL = "lidc-idri-0001-small"
+
+
 def patient_key(study: Study) -> str:
     """Key of the patient's data: hashes of its files, or the pinned hash of a sample.
 
@@ -30,6 +34,8 @@ def patient_key(study: Study) -> str:
     if source.is_file():
         extra = [Path(p) for p in (study.labels, study.legend) if p]
         return content_key([_digest(p) for p in (source, *extra)])
+    if study.patient == SMALL:
+        return content_key("small", sample.identity(SMALL.removesuffix("-small")))
     return content_key(sample.identity(study.patient))
 
 
@@ -64,7 +70,7 @@ def sample_phantom(name: str) -> xr.Dataset:
     InputError
         Unknown sample, or pip cannot get it.
     """
-    files = sample.patient(name)
+    files = sample.small_patient() if name == SMALL else sample.patient(name)
     return tp.from_nifti(files.ct, files.labels, legend=files.legend)
 
 
@@ -93,7 +99,13 @@ def lesion_positions(phantom: xr.Dataset, study: Study, seed: int) -> list[tuple
     names = {str(n): int(i) for n, i in zip(phantom["organ_name"].values, phantom["organ_id"].values, strict=True)}
     if study.lesion_organ not in names:
         refuse("lesion_organ", f"one of {', '.join(sorted(names))}", repr(study.lesion_organ))
-    inside = np.asarray(phantom["organ"] == names[study.lesion_organ])
+    everywhere = np.asarray(phantom["organ"] == names[study.lesion_organ])
+    if not everywhere.any():
+        refuse("lesion_organ", f"voxels of {study.lesion_organ}", "none in these images")
+    box = ndimage.find_objects(everywhere.astype(np.uint8))[0]  # the distance transform is slow: the organ only
+    box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
+    inside = everywhere[box]
+    phantom = phantom[["organ"]].isel(dict(zip("zyx", box, strict=True)))
     steps = [float(np.diff(phantom[axis].values).mean()) for axis in ("z", "y", "x")]
     depth = ndimage.distance_transform_edt(inside, sampling=steps)
     room = depth >= study.lesion_diameter_mm / 2 + 3.0

@@ -17,8 +17,10 @@ import xarray as xr
 from dask.delayed import Delayed
 from tqdm import tqdm
 
+import twinlab
 from twinlab.schema import refuse, source_key
-from twinlab.study import collect, plan, stages, store
+from twinlab.study import planning, stages, store
+from twinlab.study.collect import collect
 from twinlab.study.layout import Layout
 from twinlab.study.models import Study
 
@@ -58,7 +60,7 @@ def run(
         if progress:
             tqdm.write(f"study {study.name}: done before, {layout.results}")
         return store.read(layout.results)
-    work = plan.plan(study, outputs=outputs)
+    work = planning.plan(study, outputs=outputs)
     if progress:
         tqdm.write(str(work))
     for folder in (layout.cache, layout.folder, layout.folder / "cases"):
@@ -72,15 +74,15 @@ def run(
             _run_here(tasks, costs, tick)
         else:
             _run_there(tasks, costs, tick, scheduler)
-        collected = collect.collect(layout)
-    store.save(collected, layout.results)
+        collected = collect(layout)
     store.save_json(_provenance(layout, time.time() - began), layout.folder / "provenance.json")
+    store.save(collected, layout.results)
     for pitch in study.pitch:
         shutil.rmtree(layout.rays(pitch), ignore_errors=True)
     return store.read(layout.results)
 
 
-def graph(layout: Layout, work: plan.Plan) -> tuple[dict[str, Delayed], dict[str, float]]:
+def graph(layout: Layout, work: planning.Plan) -> tuple[dict[str, Delayed], dict[str, float]]:
     """Delayed stages that are not done, each waiting for those it needs, with their cost in seconds."""
     study, root = layout.study, str(layout.root)
     costs = {stage.name: stage.seconds for stage in work.stages}
@@ -99,14 +101,14 @@ def graph(layout: Layout, work: plan.Plan) -> tuple[dict[str, Delayed], dict[str
         _add_image_stages(layout, pitch, ctdi, add)
         for seed in study.seed:
             for kv in study.kv:
-                name = plan.dose_name(kv, pitch, seed)
+                name = planning.dose_name(kv, pitch, seed)
                 done = layout.dose(kv, pitch, seed).is_file()
                 add(name, done, stages.make_dose, kv, pitch, seed, after=("phantom", f"CTDI {kv:g} kV"))
     for case in layout.cases():
         if not layout.case(**case).is_file():
-            after = [plan.dose_name(case["kv"], case["pitch"], case["seed"]), *ctdi]
-            after += [plan.images_name(case["kv"], case["pitch"], case["seed"])]
-            after += [plan.quality_name(case["pitch"], case["seed"], i) for i in range(study.n_positions)]
+            after = [planning.dose_name(case["kv"], case["pitch"], case["seed"]), *ctdi]
+            after += [planning.images_name(case["kv"], case["pitch"], case["seed"])]
+            after += [planning.quality_name(case["pitch"], case["seed"], i) for i in range(study.n_positions)]
             add(f"case {layout.case(**case).stem}", False, stages.make_case, case, after=tuple(after))
     return tasks, costs
 
@@ -114,19 +116,19 @@ def graph(layout: Layout, work: plan.Plan) -> tuple[dict[str, Delayed], dict[str
 def _add_image_stages(layout: Layout, pitch: float, ctdi: tuple[str, ...], add: Callable[..., None]) -> None:
     study = layout.study
     quality = [
-        (plan.quality_name(pitch, seed, i), layout.quality(pitch, seed, i).is_file(), stages.make_quality, pitch, seed, i)
+        (planning.quality_name(pitch, seed, i), layout.quality(pitch, seed, i).is_file(), stages.make_quality, pitch, seed, i)
         for seed in study.seed
         for i in range(study.n_positions)
     ]
     images = [
-        (plan.images_name(kv, pitch, seed), layout.images(kv, pitch, seed).is_file(), stages.make_images, kv, pitch, seed)
+        (planning.images_name(kv, pitch, seed), layout.images(kv, pitch, seed).is_file(), stages.make_images, kv, pitch, seed)
         for seed in study.seed
         for kv in study.kv
     ]
     ready = all(item[1] for item in (*quality, *images)) or layout.rays(pitch).is_dir()
-    add(plan.rays_name(pitch), ready, stages.make_rays, pitch, after=("phantom", *ctdi))
+    add(planning.rays_name(pitch), ready, stages.make_rays, pitch, after=("phantom", *ctdi))
     for item in (*quality, *images):
-        add(*item, after=(plan.rays_name(pitch),))
+        add(*item, after=(planning.rays_name(pitch),))
 
 
 def _run_here(tasks: dict[str, Delayed], costs: dict[str, float], tick: Callable[[str, float, bool], None]) -> None:
@@ -200,14 +202,14 @@ def _bar(total: float, name: str, show: bool) -> Iterator[Callable[[str, float, 
 
 
 def _provenance(layout: Layout, seconds: float) -> dict[str, Any]:
-    packages = ("numpy", "scipy", "xarray", "dask", "numba", "pydicom", "SimpleITK", "spekpy", "xraylib", "twinlab")
+    packages = ("numpy", "scipy", "xarray", "dask", "numba", "pydicom", "SimpleITK", "spekpy", "xraylib")
     return {
         "key": layout.key,
         "source_key": source_key(),
         "seconds": round(seconds, 1),
         "machine": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
+        "versions": {"twinlab": twinlab.__version__, **{name: version(name) for name in packages}},
         "seeds": list(layout.study.seed),
         "study": layout.study.model_dump(mode="json"),
     }
