@@ -117,7 +117,7 @@ def test_modulation_needs_one_value_per_view(protocol):
 
 
 def test_air_kerma_at_the_isocentre_is_absolute(protocol):
-    """Without a phantom the chamber reads fluence(fan 0) x (1 m / R)^2 x E x mu_en/rho x beam width / length."""
+    """Without a phantom the chamber reads fluence x (1 m / R)^2 x E x mu_en/rho x beam width / length."""
     tables = build(["air"])
     radius, length = 10.0, 100.0
     rods = [

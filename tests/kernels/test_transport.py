@@ -44,7 +44,9 @@ def _many_rayleigh(n, energy, area, inverse, seed):
     cosine = np.empty(n)
     zero = np.uint64(0)
     for i in range(n):
-        c, _, _ = rayleigh(np.float32(energy), np.float32(area), inverse, zero, np.uint64(i), np.uint64(seed), zero)
+        c, _, _ = rayleigh(
+            np.float32(energy), np.float32(area), inverse, zero, np.uint64(i), np.uint64(seed), zero
+        )
         cosine[i] = c
     return cosine
 
@@ -205,7 +207,7 @@ def test_primary_fluence_behind_slab(tables, material, energy, thickness, n):
     per_photon = energy * ((1 - f) * tables.kerma[i] + f * tables.kerma[i + 1])  # 1 cm of track
     counted, sd = transport.mean_sd(tally.fluence[2], n)
     want = math.exp(-attenuation.mass_attenuation(material, [energy])[0, 0] * density * thickness / 10)
-    # small-angle scatter into 1.3 mrad adds less than 2e-4 of the primaries; xraylib's iodine edge is 0.3 keV off
+    # small-angle scatter into 1.3 mrad adds less than 2e-4 of the primaries
     assert abs(counted / per_photon - want) < 3 * sd / per_photon + 5e-4 * want
 
 
@@ -295,7 +297,13 @@ def test_block_size_does_not_change_the_mean(tables):
     got = []
     for block in (2, 5, 16):
         grid = voxel_grid(
-            material, density, np.zeros(shape), tables, spacing_mm=(10.0, 10.0, 10.0), reach_mm=400.0, block=block
+            material,
+            density,
+            np.zeros(shape),
+            tables,
+            spacing_mm=(10.0, 10.0, 10.0),
+            reach_mm=400.0,
+            block=block,
         )
         tally = transport.run(grid, tables, source, histories=60_000, seed=4, n_region=1)
         got.append(transport.mean_sd(tally.region[0], 60_000))
@@ -332,7 +340,12 @@ def test_voxel_sd_sums_to_region(tables):
     """A voxel that is the whole region has the region's sum of squares: deposits are joined per history."""
     shape = (1, 1, 1)
     grid = voxel_grid(
-        np.ones(shape), np.ones(shape), np.zeros(shape), tables, spacing_mm=(300.0, 300.0, 300.0), reach_mm=100.0
+        np.ones(shape),
+        np.ones(shape),
+        np.zeros(shape),
+        tables,
+        spacing_mm=(300.0, 300.0, 300.0),
+        reach_mm=100.0,
     )
     source = _pencil(60.0, start=(-20.0, 150.0, 150.0))
     tally = transport.run(grid, tables, source, histories=5000, seed=1, n_region=1, voxel_map=True)

@@ -72,7 +72,9 @@ def _case_4_2(spectrum: str, collimation: int, histories: int) -> tuple[list[str
     scores = tg195.case_4_2(_spectrum(spectrum), collimation_mm=collimation, histories=histories)
     edge = _rows("case4_2.csv", spectrum, f"Pherifery {collimation}mm collimation")
     centre = _rows("case4_2.csv", spectrum, f"Center {collimation}mm collimation")
-    values = {k: float(np.mean([float(r[k]) for r in centre.values()])) for k in ("mean_of_codes", "min", "max")}
+    values = {
+        k: float(np.mean([float(r[k]) for r in centre.values()])) for k in ("mean_of_codes", "min", "max")
+    }
     rows = {**edge, "Center": {k: str(v) for k, v in values.items()}}
     assert len(set(scores.name) & set(rows)) == 37
     ratio = float(scores.ev_per_history[0] / scores.ev_per_history[1:].mean())
@@ -113,5 +115,5 @@ def test_full(spectrum):
     for collimation in (10, 80):
         assert _case_4_1(spectrum, collimation, 20_000_000) == []
         misses, ratio, sd = _case_4_2(spectrum, collimation, 20_000_000)
-        assert misses == []
+        assert len(misses) <= 1, misses  # of 148 rods in all, 0.4 lie beyond 3 sigma by chance
         assert abs(ratio - RATIO[spectrum, collimation]) < 3 * sd + 0.005 * ratio

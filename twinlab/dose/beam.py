@@ -106,9 +106,9 @@ def beam_source(
 
 def default_isocentre(phantom: xr.Dataset) -> tuple[float, float]:
     """Middle of the body's bounding box in x and y, mm: where a technologist centres the patient."""
-    body = (phantom["organ"].values > 0).any(axis=0)
+    body: np.ndarray = np.any(phantom["organ"].values > 0, axis=0)
     if not body.any():
         refuse("dose: phantom", "a body (organ labels above 0)", "none")
-    y = phantom["y"].values[body.any(axis=1)]
-    x = phantom["x"].values[body.any(axis=0)]
+    y = phantom["y"].values[np.any(body, axis=1)]
+    x = phantom["x"].values[np.any(body, axis=0)]
     return 0.5 * float(x[0] + x[-1]), 0.5 * float(y[0] + y[-1])

@@ -75,7 +75,7 @@ def published_ctdi_w(scanner: Scanner, *, kv: float, phantom_cm: int) -> float |
     float or None
         mGy per 100 mAs; None when nothing is published, or kv lies outside the published ones.
     """
-    table = scanner.ctdi_w_mgy_per_100mas.get(str(phantom_cm), {})  # type: ignore[call-overload]
+    table = scanner.ctdi_w_mgy_per_100mas.get(str(phantom_cm), {})
     known = sorted((float(k), float(v)) for k, v in table.items())
     if not known or not known[0][0] <= kv <= known[-1][0]:
         return None
@@ -147,7 +147,9 @@ def ctdi(
         [np.arange(_VIEWS) * step, np.full(_VIEWS, -low[2]), np.full(_VIEWS, step), np.zeros(_VIEWS)], axis=1
     )
     source, per_mas = beam_source(protocol, view, isocentre_mm=(-low[0], -low[1]))
-    tally = run(grid, tables, source, histories=histories, seed=seed, n_region=len(rods) + 1, progress=progress)
+    tally = run(
+        grid, tables, source, histories=histories, seed=seed, n_region=len(rods) + 1, progress=progress
+    )
     mean, sd = mean_sd(tally.fluence, histories)
     volume = np.pi * cavity_radius_mm**2 * CHAMBER_LENGTH_MM / 1000.0
     scale = 100.0 * per_mas * MGY_PER_KEV_G / volume * CHAMBER_LENGTH_MM / protocol.collimation_mm
@@ -173,7 +175,9 @@ def _result(protocol: Protocol, mean: np.ndarray, sd: np.ndarray, histories: int
         "output_factor": factor,
         "output_factor_sd": 0.0 if published is None else factor * weighted_sd / weighted,
     }
-    note = "published for this phantom" if published is not None else "nothing published: modelled tube output"
+    note = (
+        "published for this phantom" if published is not None else "nothing published: modelled tube output"
+    )
     return xr.Dataset(
         {name: label(name, value) for name, value in values.items()},
         attrs={
@@ -218,7 +222,11 @@ def ctdi_vol(protocol: Protocol, ctdi_result: xr.Dataset, *, published: bool = T
         ("collimation_mm", protocol.collimation_mm),
     ):
         if ctdi_result.attrs[name] != value:
-            refuse(f"ctdi_vol: ctdi_result {name}", f"{value} of protocol {protocol.key}", ctdi_result.attrs[name])
+            refuse(
+                f"ctdi_vol: ctdi_result {name}",
+                f"{value} of protocol {protocol.key}",
+                ctdi_result.attrs[name],
+            )
     factor = output_factor(ctdi_result) if published else 1.0
     return float(ctdi_result["ctdi_w"]) * factor * protocol.effective_mas / 100.0
 
@@ -226,7 +234,7 @@ def ctdi_vol(protocol: Protocol, ctdi_result: xr.Dataset, *, published: bool = T
 def dlp(protocol: Protocol, ctdi_result: xr.Dataset, *, z_range_mm: tuple[float, float]) -> float:
     """Dose-length product, mGy cm: CTDIvol times the length exposed, over-ranging included.
 
-    The length is the table travel with the beam on plus nothing: rotations x feed (AAPM Report 96).
+    The length is the table travel with the beam on: rotations x feed (AAPM Report 96).
     """
     length_cm = n_rotations(protocol, z_range_mm=z_range_mm) * protocol.feed_mm / 10.0
     return ctdi_vol(protocol, ctdi_result) * length_cm

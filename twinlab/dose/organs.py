@@ -36,7 +36,9 @@ class _Scored:
 def _regions(phantom: xr.Dataset, given: xr.Dataset, voxel_cm3: float) -> _Scored:
     ids, region = np.unique(phantom["organ"].values, return_inverse=True)
     region = region.reshape(phantom["organ"].shape).astype(np.uint16)
-    mass = np.bincount(region.ravel(), weights=phantom["density"].values.ravel(), minlength=ids.size) * voxel_cm3
+    mass = (
+        np.bincount(region.ravel(), weights=phantom["density"].values.ravel(), minlength=ids.size) * voxel_cm3
+    )
     first = int(np.argmin(np.abs(phantom["z"].values - float(given["z"][0]))))
     return _Scored(ids, region, slice(first, first + given.sizes["z"]), mass)
 
@@ -47,7 +49,9 @@ def _check(phantom: xr.Dataset, z_range_mm: tuple[float, float], histories: int,
     z = phantom["z"].values
     low, high = float(z[0]) - dz / 2, float(z[-1]) + dz / 2
     if not (z_range_mm[1] > low and z_range_mm[0] < high):
-        refuse("dose.simulate: z_range_mm", f"a range that meets the phantom, {low:g} to {high:g} mm", z_range_mm)
+        refuse(
+            "dose.simulate: z_range_mm", f"a range that meets the phantom, {low:g} to {high:g} mm", z_range_mm
+        )
 
 
 def simulate(
@@ -206,9 +210,7 @@ def _organ_table(
     )
 
 
-def _maps(
-    phantom: xr.Dataset, body: xr.Dataset, scored: _Scored, tally: Tally, scale: float
-) -> xr.Dataset:
+def _maps(phantom: xr.Dataset, body: xr.Dataset, scored: _Scored, tally: Tally, scale: float) -> xr.Dataset:
     """Dose and its sd on the grid of the given phantom; NaN outside the body."""
     scores = tally.voxel.reshape(*body["organ"].shape, 2)[scored.inside]
     mean, sd = mean_sd(scores, tally.histories)

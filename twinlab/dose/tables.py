@@ -61,19 +61,21 @@ def angular(material: Material, energy_kev: np.ndarray) -> tuple[np.ndarray, np.
     Hubbell J H et al. 1975, J. Phys. Chem. Ref. Data 4:471; data of xraylib, Schoonjans T et al. 2011,
     Spectrochim. Acta B 66:776.
     """
-    squared = sum(n * _form_factor_squared(z) for z, n in _atoms(material))
-    scatter = sum(n * _scatter_function(z) for z, n in _atoms(material))
+    squared = np.sum([n * _form_factor_squared(z) for z, n in _atoms(material)], axis=0)
+    scatter = np.sum([n * _scatter_function(z) for z, n in _atoms(material)], axis=0)
     x2 = _x_fine() ** 2
     integral = np.concatenate([[0.0], np.cumsum(0.5 * (squared[1:] + squared[:-1]) * np.diff(x2))])
     integral /= integral[-1]
     area = np.interp((np.asarray(energy_kev) / KEV_ANGSTROM) ** 2, x2, integral)
     inverse = np.interp(np.linspace(0.0, 1.0, N_A), integral, x2)
-    return area.astype(np.float32), inverse.astype(np.float32), np.asarray(scatter, dtype=np.float32)
+    return area.astype(np.float32), inverse.astype(np.float32), scatter.astype(np.float32)
 
 
 def _one(material: Material) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     data = attenuation.cross_sections(material, energy_grid())
-    photo, rayl, inc = (data[name].values / _MM_PER_CM for name in ("photoelectric", "rayleigh", "incoherent"))
+    photo, rayl, inc = (
+        data[name].values / _MM_PER_CM for name in ("photoelectric", "rayleigh", "incoherent")
+    )
     area, inverse, scatter = angular(material, energy_grid())
     # the total is the sum of its parts, so that every pick below it has an interaction
     cross = np.stack([photo + inc + rayl, photo, photo + inc, area], axis=1).astype(np.float32)

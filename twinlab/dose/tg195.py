@@ -119,7 +119,7 @@ def case_2(
         (0, 0, 60),
     ]
     for k, (x, y, z) in enumerate(voi):
-        low = int(round((z - 15 + 100) / 5))
+        low = (z - 15 + 100) // 5
         region[low : low + 6, (y + 195) // 30, (x + 195) // 30] = k + 1
     grid = voxel_grid(
         np.ones(shape, np.uint8),
@@ -189,9 +189,7 @@ def case_4_1(
     Scores
         "VOI 1" to "VOI 4".
     """
-    discs = [
-        Rod(0.0, 0.0, 160.0, 10.0 * k - 5.0, 10.0 * k + 5.0, 1, PMMA.density_g_cm3) for k in range(4)
-    ]
+    discs = [Rod(0.0, 0.0, 160.0, 10.0 * k - 5.0, 10.0 * k + 5.0, 1, PMMA.density_g_cm3) for k in range(4)]
     grid, tables, source = _cylinder(discs, spectrum, collimation_mm)
     tally = run(grid, tables, source, histories=histories, seed=seed, n_region=6, progress=progress)
     return _score(tally, [2, 3, 4, 5], [f"VOI {k}" for k in range(1, 5)])

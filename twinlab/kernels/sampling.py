@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
-from twinlab.kernels.philox import draw
+from twinlab.kernels.philox import DEVICE, draw
 
 ELECTRON_REST_KEV = 510.99895
 KEV_ANGSTROM = 12.398419843  # hc
@@ -31,7 +31,7 @@ _NEXT = np.uint64(1)
 _32 = np.uint64(32)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**DEVICE)
 def linear(row, position):
     """Linear interpolation in a 1-D table at a position in units of nodes, clamped at the ends."""
     i = np.int32(position)
@@ -42,7 +42,7 @@ def linear(row, position):
     return a + f * (row[i + 1] - a)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**DEVICE)
 def alias_draw(probability, alias, word, v):
     """Index drawn from an alias table (see :func:`alias_table`).
 
@@ -54,7 +54,7 @@ def alias_draw(probability, alias, word, v):
     return i
 
 
-@njit(cache=True, _nrt=False)
+@njit(**DEVICE)
 def _klein_nishina(k, cosine):
     """Klein-Nishina cross section per solid angle relative to forward, and the energy ratio E'/E."""
     inverse = _ONE + k * (_ONE - cosine)
@@ -62,7 +62,7 @@ def _klein_nishina(k, cosine):
     return _HALF * ratio * ratio * (ratio + inverse - (_ONE - cosine * cosine)), ratio
 
 
-@njit(cache=True, _nrt=False)
+@njit(**DEVICE)
 def compton(energy, scatter, step, history, k0, k1):
     """Incoherent scattering: cosine and energy ratio from Klein-Nishina times S(x, Z).
 
@@ -105,7 +105,7 @@ def compton(energy, scatter, step, history, k0, k1):
             return cosine, ratio, a, step + _NEXT
 
 
-@njit(cache=True, _nrt=False)
+@njit(**DEVICE)
 def rayleigh(energy, area_max, inverse_area, step, history, k0, k1):
     """Coherent scattering: cosine from F(x)^2 (1 + cos^2).
 
@@ -147,7 +147,7 @@ def rayleigh(energy, area_max, inverse_area, step, history, k0, k1):
             return cosine, a, step + _NEXT
 
 
-@njit(cache=True, _nrt=False)
+@njit(**DEVICE)
 def rotate(u, v, w, cosine, turn):
     """Unit vector at a polar angle to (u, v, w), azimuth = 2 pi * turn.
 

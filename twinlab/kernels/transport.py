@@ -9,7 +9,7 @@ import numpy as np
 from numba import get_num_threads, njit, prange, types
 from numba.extending import intrinsic
 
-from twinlab.kernels.philox import key
+from twinlab.kernels.philox import DEVICE, key
 from twinlab.kernels.transport_data import ENERGY_UNIT_KEV, MAX_DEPOSITS, SQUARE_UNIT, Grid, Source, Tables
 from twinlab.kernels.transport_track import trace
 
@@ -23,7 +23,9 @@ class Tally(NamedTuple):
     """Integer scores of a run; sums of tallies of disjoint history ranges are the tally of their union."""
 
     histories: int
-    energy: np.ndarray  # (5,) int64: emitted, escaped, left in the world's air, deposited in the grid, its squares
+    energy: (
+        np.ndarray
+    )  # (5,) int64: emitted, escaped, left in the world's air, deposited in the grid, its squares
     region: np.ndarray  # (n_region, 2) int64: sum, sum of squares per history
     fluence: np.ndarray  # (n_rod, 2) int64
     voxel: np.ndarray  # (n_voxel, 2) int64, or (1, 2) when not asked for
@@ -44,14 +46,14 @@ def _atomic_add(typingctx, array, index, value):
     return signature, codegen
 
 
-@njit(cache=True, _nrt=False)
+@njit(**DEVICE)
 def _square(e):
     """Square of an energy in fixed point, units of ``SQUARE_UNIT`` keV^2."""
     kev = np.float64(e) * _UNIT
     return np.int64(kev * kev * _PER_SQUARE + 0.5)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**DEVICE)
 def _tally_regions(n, voxel, energy, region_of, region, total, touched):
     """Add a history's deposits to its regions, then the sums and squares of the regions touched."""
     m = 0
@@ -68,7 +70,7 @@ def _tally_regions(n, voxel, energy, region_of, region, total, touched):
         total[k] = 0
 
 
-@njit(cache=True, _nrt=False)
+@njit(**DEVICE)
 def _tally_voxels(n, voxel, energy, flat):
     """Add a history's deposits to the dose map; deposits of one voxel are joined before squaring."""
     for j in range(n):

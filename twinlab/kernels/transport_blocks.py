@@ -18,7 +18,8 @@ def _densest(material, density, block, n_material):
     """Largest density of each material in each block, (bz, by, bx, material) float32."""
     nz, ny, nx = material.shape
     out = np.zeros(
-        ((nz + block - 1) // block, (ny + block - 1) // block, (nx + block - 1) // block, n_material), np.float32
+        ((nz + block - 1) // block, (ny + block - 1) // block, (nx + block - 1) // block, n_material),
+        np.float32,
     )
     for k in range(nz):
         for j in range(ny):

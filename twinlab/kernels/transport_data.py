@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from twinlab.kernels.philox import DEVICE
+
 CUTOFF_KEV = 1.0
 ENERGY_MAX_KEV = 150.0
 N_ENERGY = 1024  # log-spaced: 0.5 % steps, linear interpolation of mu errs by less than 4e-5
@@ -71,7 +73,7 @@ def energy_grid() -> np.ndarray:
     return np.geomspace(CUTOFF_KEV, ENERGY_MAX_KEV, N_ENERGY)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**DEVICE)
 def energy_position(energy):
     """Node below an energy in :func:`energy_grid`, and the fraction of the step behind it."""
     position = (np.float32(math.log2(energy)) - _LOW_LOG) * _PER_LOG

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numba import njit
 
-from twinlab.kernels.philox import draw, philox4x32, uniform
+from twinlab.kernels.philox import INLINE, draw, philox4x32, uniform
 from twinlab.kernels.sampling import alias_draw
 from twinlab.kernels.transport_data import ENERGY_UNIT_KEV
 
@@ -22,7 +22,7 @@ _32 = np.uint64(32)
 _NEXT = np.uint64(1)
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@njit(**INLINE)
 def emit(source, history, k0, k1):
     """First position, direction and energy of a history.
 
@@ -72,5 +72,7 @@ def emit(source, history, k0, k1):
         w = g[5] + p * g[8] + q * g[11]
         inverse = _ONE / math.sqrt(u * u + v * v + w * w)
         near = g[12] * inverse
-        if r <= near * near * near:  # solid angle of an element of the plane falls as cos^3 / plane distance^2
+        if (
+            r <= near * near * near
+        ):  # solid angle of an element of the plane falls as cos^3 / plane distance^2
             return g[0], g[1], g[2], u * inverse, v * inverse, w * inverse, energy, step

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
-from twinlab.kernels.philox import draw
+from twinlab.kernels.philox import DEVICE, INLINE, draw
 from twinlab.kernels.sampling import compton, rayleigh, rotate
 from twinlab.kernels.transport_data import (
     CUTOFF_KEV,
@@ -37,7 +37,7 @@ _I1 = np.int32(1)
 OUTSIDE = -1  # voxel index of a deposit in the world's air
 
 
-@njit(cache=True, _nrt=False)
+@njit(**DEVICE)
 def _slab(p, d, low, high):
     """Distances at which a ray enters and leaves one slab of a box."""
     if abs(d) < _TINY:
@@ -49,7 +49,7 @@ def _slab(p, d, low, high):
     return min(a, b), max(a, b)
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@njit(**INLINE)
 def _box(x, y, z, u, v, w, size):
     """Entry (0 when inside) and exit distance of the grid box; exit <= entry when the ray misses."""
     a, b = _slab(x, u, _ZERO, size[0])
@@ -58,7 +58,7 @@ def _box(x, y, z, u, v, w, size):
     return max(max(a, c), max(e, _ZERO)), min(b, min(d, f))
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@njit(**INLINE)
 def _world_exit(x, y, z, u, v, w, world):
     _, b = _slab(x, u, world[0], world[3])
     _, d = _slab(y, v, world[1], world[4])
@@ -66,11 +66,11 @@ def _world_exit(x, y, z, u, v, w, world):
     return max(min(b, min(d, f)), _ZERO)
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@njit(**INLINE)
 def locate(px, py, pz, grid):
     """Voxel (flat index), material and density at a point of the grid box.
 
-    For a cylinder with rods the flat index is 0 outside, 1 in the cylinder, k in rod k - 2 + 2.
+    For a cylinder with rods the flat index is 0 outside and k + 1 in row k of ``grid.rod``.
     """
     size = grid.size
     if grid.kind[0] == 0:
@@ -89,7 +89,7 @@ def locate(px, py, pz, grid):
     return np.int64(0), _I0, grid.air_density[0]
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@njit(**INLINE)
 def chord(x, y, z, u, v, w, length, rod, k):
     """Length of a flight inside rod ``k`` (a cylinder along z with ends)."""
     dx = x - rod[k, 0]
@@ -112,7 +112,7 @@ def chord(x, y, z, u, v, w, length, rod, k):
     return max(min(high, b) - max(low, a), _ZERO)
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@njit(**INLINE)
 def fly(x, y, z, u, v, w, start, stop, depth, r, c, d, row, f, grid, tables, step, history, k0, k1):
     """Travel through the grid box until a real collision or its far face.
 
@@ -205,7 +205,7 @@ def fly(x, y, z, u, v, w, start, stop, depth, r, c, d, row, f, grid, tables, ste
         depth = -math.log(a)
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@njit(**INLINE)
 def trace(history, k0, k1, grid, tables, source, voxel, energy_list, fluence):
     """Follow one photon from the source to absorption, cut-off or escape.
 
@@ -291,7 +291,7 @@ def trace(history, k0, k1, grid, tables, source, voxel, energy_list, fluence):
         u, v, w = rotate(u, v, w, cosine, turn)
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@njit(**INLINE)
 def _deposit(flat, e, n, outside, voxel, energy_list, emitted):
     """Append a deposit (a full list adds to its last entry); returns as :func:`trace` does."""
     if flat < 0:
@@ -307,7 +307,7 @@ def _deposit(flat, e, n, outside, voxel, energy_list, emitted):
     return n + _I1, emitted, np.int64(0), outside
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@njit(**INLINE)
 def _score_fluence(x, y, z, u, v, w, start, stop, energy, row, f, rod, kerma, fluence):
     """Track-length estimate of collision kerma in the rods that ask for it."""
     px = x + start * u
@@ -318,5 +318,3 @@ def _score_fluence(x, y, z, u, v, w, start, stop, energy, row, f, rod, kerma, fl
     for k in range(rod.shape[0]):
         if rod[k, 7] > _ZERO:
             fluence[k] += np.int64(chord(px, py, pz, u, v, w, stop - start, rod, k) * factor)
-
-
