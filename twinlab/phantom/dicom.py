@@ -156,10 +156,8 @@ def _pixels_hu(path: Path, header: pydicom.Dataset, where: str) -> np.ndarray:
         full = pydicom.dcmread(path)
         raw = full.pixel_array
     except (RuntimeError, NotImplementedError, ValueError, AttributeError, TypeError, KeyError) as error:
-        syntax = getattr(
-            getattr(header.file_meta, "TransferSyntaxUID", ""), "name", "unknown transfer syntax"
-        )
-        return _decode_by_itk(path, f"{where}, {path.name} ({syntax})", error)
+        syntax = getattr(header.file_meta.get("TransferSyntaxUID"), "name", "unknown transfer syntax")
+        return _decode_by_itk(path, f"{where}, {path.name} ({syntax})", str(error).splitlines()[0])
     hu = raw.astype(np.float32) * np.float32(slope) + np.float32(intercept)
     if hu.shape != (int(header.Rows), int(header.Columns)):
         refuse(where, f"{header.Rows} x {header.Columns} pixels in {path.name}", hu.shape)
@@ -170,12 +168,16 @@ def _pixels_hu(path: Path, header: pydicom.Dataset, where: str) -> np.ndarray:
     return hu
 
 
-def _decode_by_itk(path: Path, where: str, error: Exception) -> np.ndarray:
-    """Compressed images that need a plug-in of pydicom's: GDCM within SimpleITK reads most, and rescales."""
+def _decode_by_itk(path: Path, where: str, reason: str) -> np.ndarray:
+    """Compressed images for which pydicom has no plug-in: GDCM within SimpleITK reads most, and rescales.
+
+    Broken pixel data do not come here: GDCM fills them up in silence.
+    """
     try:
+        if "missing dependencies" not in reason:
+            raise RuntimeError(reason)
         hu = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[0].astype(np.float32)
     except RuntimeError:
-        reason = str(error).splitlines()[0]
         raise InputError(f"{where}: expected pixel data that can be decoded; got {reason}") from None
     hu[hu < PADDED_BELOW_HU] = PADDING_HU
     return np.asarray(hu)
