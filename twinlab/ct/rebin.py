@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from twinlab.schema import check, refuse, spacing
 
 TAPS = 6  # Lagrange interpolation over views
-HELICAL_MARGIN = 0.25  # rows beyond the detector, as a fraction of it, that repeat its edge in helical scans
+HELICAL_MARGIN = 0.25  # most rows beyond the detector, as a fraction of it, that repeat its edge in fast helices
 HELICAL_MARGIN_WEIGHT = 1e-3  # so low that they count only where nothing else sees the voxel
 FULL_WEIGHT = 0.6  # |q| up to which a row counts fully
 
@@ -89,8 +89,19 @@ class Geometry:
 
     @property
     def margin_rows(self) -> int:
-        """Rows by which the weights reach beyond the detector on each side."""
-        return 0 if self.segments[0].periodic else math.ceil(HELICAL_MARGIN * self.n_rows)
+        """Rows by which the weights reach beyond the detector on each side, to close the gaps of fast helices.
+
+        At fan angle ``g`` the rays of opposite directions meet z windows ``C cos g`` wide together, their
+        centres up to ``feed (1/2 + g/pi)`` apart; the margin bridges what is missing, on both windows.
+        """
+        if self.segments[0].periodic:
+            return 0
+        fan = float(np.abs(self.fan_angle_rad).max())
+        feed = 2.0 * math.pi * abs(self.segments[0].slope_mm_per_rad)
+        width = self.n_rows * self.row_at_isocentre_mm
+        gap = feed * (0.5 + fan / math.pi) - width * math.cos(fan)
+        rows = math.ceil(gap / (2.0 * math.cos(fan) * self.row_at_isocentre_mm) + 0.5)
+        return min(max(rows, 0), math.ceil(HELICAL_MARGIN * self.n_rows))
 
     def row_weight(self) -> NDArray[np.float64]:
         """Weight of the rows with their margins, shape (row + 2 margin,): 1 inside, a squared cosine outwards.
