@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from twinlab.kernels.elementary import cosine_of_turns, exp32, log32
-from twinlab.kernels.spectral import FEW_QUANTA, correct_row, readings_to_projections
+from twinlab.kernels.spectral import FEW_QUANTA, correct_row, polychromatic, readings_to_projections
 
 
 @numba.njit
@@ -18,12 +18,16 @@ def mapped(function, values):
 
 def test_exponential():
     x = np.linspace(-85.0, 87.0, 200_001).astype(np.float32)
-    assert np.abs(mapped(exp32, x) / np.exp(x.astype(float)) - 1).max() < 3e-7  # as documented: float32 rounding
+    assert (
+        np.abs(mapped(exp32, x) / np.exp(x.astype(float)) - 1).max() < 3e-7
+    )  # as documented: float32 rounding
     assert mapped(exp32, np.float32([-1e4]))[0] < 1e-37
 
 
 def test_logarithm():
-    x = np.concatenate([np.geomspace(1e-37, 1e37, 200_001), np.linspace(0.5, 2.0, 100_000)]).astype(np.float32)
+    x = np.concatenate([np.geomspace(1e-37, 1e37, 200_001), np.linspace(0.5, 2.0, 100_000)]).astype(
+        np.float32
+    )
     true = np.log(x.astype(float))
     # relative, except that next to 1 the argument's own rounding is all there is
     assert (np.abs(mapped(log32, x) - true) / np.maximum(np.abs(true), 1e-7)).max() < 3e-7
@@ -58,7 +62,9 @@ def test_quantum_noise_has_poisson_mean_and_variance(quanta):
     # The floor at a tenth of a quantum lifts the empty readings: 0.1 * P(0), 0.005 quanta at a mean of 3
     mean = quanta + 0.1 * np.exp(-quanta)
     assert value.mean() / 60.0 == pytest.approx(mean, abs=4 * np.sqrt(quanta / n))  # 4 sigma
-    assert value.var() / 3600.0 == pytest.approx(quanta, rel=4 * np.sqrt((2 + 1 / quanta) / n) + 0.015 * (quanta < 5))
+    assert value.var() / 3600.0 == pytest.approx(
+        quanta, rel=4 * np.sqrt((2 + 1 / quanta) / n) + 0.015 * (quanta < 5)
+    )
 
 
 def test_third_moment_is_poisson_below_few_quanta():
@@ -115,3 +121,21 @@ def test_correction_is_its_polynomial_and_straight_beyond():
     inside = np.minimum(raw, 10.0)
     assert slope == pytest.approx(gradient(inside), rel=1e-6)
     assert value == pytest.approx(cubic(inside) + gradient(inside) * (raw - inside), rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize("n_basis", [1, 4, 6])
+def test_polychromatic_sum(n_basis):
+    rng = np.random.default_rng(0)
+    path = (rng.random((n_basis, 3, 4, 17)) * 5).astype(np.float32)
+    mu = np.zeros((5, max(n_basis, 4)), np.float32)
+    mu[:, :n_basis] = rng.random((5, n_basis)) * 0.2
+    weight, weight2 = rng.random((2, 5, 17)).astype(np.float32)
+    gain = rng.random((4, 17)).astype(np.float32)
+    lo, hi = np.array([0, 1, 2]), np.array([4, 3, 2])
+    signal, second = np.empty((2, 3, 4, 17), np.float32)
+    polychromatic(path, mu, weight, weight2, gain, lo, hi, signal, second)
+    row = np.arange(4)
+    seen = ((row >= lo[:, None]) & (row < hi[:, None]))[..., None]
+    exponent = np.einsum("kvrc,qk->qvrc", path.astype(float), mu[:, :n_basis]) * seen
+    for found, w in ((signal, weight), (second, weight2)):
+        assert found == pytest.approx(gain * np.einsum("qvrc,qc->vrc", np.exp(-exponent), w), rel=2e-6)

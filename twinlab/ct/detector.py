@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import qr
 
 from twinlab.ct.basis import mass_paths
-from twinlab.kernels.spectral import polychromatic, polychromatic_listed
+from twinlab.kernels.spectral import add_object, polychromatic
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.physics.attenuation import mass_attenuation
 from twinlab.physics.materials import get as material
@@ -146,16 +146,17 @@ def _fit(columns: Array, true: Array) -> Array:
     return np.stack([np.linalg.lstsq(columns / t[:, None], one, rcond=1e-9)[0] for t in true.T], axis=1)
 
 
-def _training_paths(paths: xr.Dataset, extra: Extra | None) -> Array:
-    """Basis line integrals (path, basis) that the materials of the scan can give; last column an extra's chord."""
+def _training_paths(paths: xr.Dataset, chord_cm: float) -> Array:
+    """Basis line integrals that the materials of the scan can give, without and with an extra's longest chord.
+
+    Returns array (path, basis + 1); the last column is the chord.
+    """
     names = [str(name) for name in paths["mixed_material"].to_numpy()]
     mu = mass_attenuation([*names, "water"], paths["energy"].to_numpy())
     coefficients = np.linalg.lstsq(paths["basis_mu"].to_numpy().T, mu.T, rcond=None)[0].T
     training = mass_paths(names) @ coefficients
-    if extra is None:
-        return training
-    longest = float(np.max(extra.chord_cm, initial=0.0))
-    return np.vstack([np.column_stack([training, np.full(len(training), share * longest)]) for share in (0.0, 1.0)])
+    chords = (0.0, chord_cm) if chord_cm > 0 else (0.0,)
+    return np.vstack([np.column_stack([training, np.full(len(training), chord)]) for chord in chords])
 
 
 def detected(
@@ -198,11 +199,21 @@ def detected(
     spectrum2 = spectrum * energy
     names = [str(name) for name in paths["mixed_material"].to_numpy()]
     mu = paths["mixing"].to_numpy() @ mass_attenuation(names, energy)
-    mu_extra = None if extra is None else np.interp(energy, extra.energy_kev, extra.mu_per_cm)
-    every = mu if mu_extra is None else np.vstack([mu, mu_extra])
-    rule = energy_quadrature(every, spectrum, spectrum2, _training_paths(paths, extra))
+    rule = energy_quadrature(mu, spectrum, spectrum2, _training_paths(paths, 0.0)[:, :-1])
     gain = _gain(protocol, rows) * output_factor
-    signal, second = _run(paths, mu, rule, gain, extra, mu_extra)
+    path = paths["path"].to_numpy()
+    signal, second = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    window = paths["row_lo"].to_numpy(), paths["row_hi"].to_numpy()
+    with one_parallel_region():
+        polychromatic(path, *_tables(mu, rule), gain.astype(np.float32), *window, signal, second)
+    if extra is not None:
+        mu_extra = np.interp(energy, extra.energy_kev, extra.mu_per_cm)
+        training = _training_paths(paths, float(np.max(extra.chord_cm, initial=0.0)))
+        rule_extra = energy_quadrature(np.vstack([mu, mu_extra]), spectrum, spectrum2, training)
+        ray, chord = extra.listed(shape)
+        at_nodes = mu_extra[rule_extra.node].astype(np.float32)
+        with one_parallel_region():
+            add_object(path, *_tables(mu, rule_extra), ray, chord, at_nodes, signal, second)
     fields: dict[str, Any] = {name: paths[name] for name in ("view_angle", "source_z", "row_lo", "row_hi")}
     coords = {name: paths[name] for name in ("row", "fan_angle", "u") if name in paths.coords}
     return xr.Dataset(
@@ -230,20 +241,8 @@ def _gain(protocol: Protocol, rows: Array) -> Array:
     return np.asarray(angle * _REFERENCE_AREA_MM2 * protocol.scanner.detector.fill_factor)
 
 
-def _run(
-    paths: xr.Dataset, mu: Array, rule: Quadrature, gain: Array, extra: Extra | None, mu_extra: Array | None
-) -> tuple[np.ndarray, np.ndarray]:
-    path = paths["path"].to_numpy()
-    n_basis, n_view, n_row, n_channel = path.shape
-    nodes = np.zeros((rule.node.size, max(n_basis, 4)), np.float32)
-    nodes[:, :n_basis] = mu[:, rule.node].T
-    tables = (nodes, rule.weight.astype(np.float32), rule.weight2.astype(np.float32), gain.astype(np.float32))
-    signal = np.empty((n_view, n_row, n_channel), np.float32)
-    second = np.empty_like(signal)
-    lo, hi = paths["row_lo"].to_numpy(), paths["row_hi"].to_numpy()
-    with one_parallel_region():
-        polychromatic(path, *tables, lo, hi, signal, second)
-        if extra is not None and mu_extra is not None:
-            ray, chord = extra.listed(signal.shape)
-            polychromatic_listed(path, *tables, ray, chord, mu_extra[rule.node].astype(np.float32), signal, second)
-    return signal, second
+def _tables(mu: Array, rule: Quadrature) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Attenuation at the nodes (node, basis or 4) and weights (node, channel) as the compiled loops take them."""
+    nodes = np.zeros((rule.node.size, max(mu.shape[0], 4)), np.float32)
+    nodes[:, : mu.shape[0]] = mu[:, rule.node].T
+    return nodes, rule.weight.astype(np.float32), rule.weight2.astype(np.float32)

@@ -87,34 +87,39 @@ def polychromatic(path, mu, weight, weight2, gain, row_lo, row_hi, signal, secon
 
 
 @njit(cache=True, parallel=True)
-def polychromatic_listed(path, mu, weight, weight2, gain, ray, chord, chord_mu, signal, second):
-    """As :func:`polychromatic` for the listed rays, with one more object on them.
+def add_object(path, mu, weight, weight2, ray, chord, chord_mu, signal, second):
+    """Put one more object on the listed rays: scale their results by what it transmits.
 
     Parameters
     ----------
+    path, mu, weight, weight2
+        As for :func:`polychromatic`; the nodes may be others than those of the results.
     ray : int64 array (n,)
-        Flat indices into (view, row, channel).
+        Flat indices into (view, row, channel), each once.
     chord : float32 array (n,)
         Length in the object [cm].
     chord_mu : float32 array (n_node,)
         Its attenuation, or the difference to what it replaces [1/cm].
+    signal, second : float32 arrays (n_view, n_row, n_channel), changed
     """
-    nk, nv, nr, nc = path.shape
+    nk, _, nr, nc = path.shape
     for n in prange(ray.size):
         c = ray[n] % nc
         r = ray[n] // nc % nr
         i = ray[n] // (nc * nr)
-        s = np.float32(0.0)
-        v = np.float32(0.0)
+        before, after, before2, after2 = _ZERO, _ZERO, _ZERO, _ZERO
         for q in range(mu.shape[0]):
-            x = chord[n] * chord_mu[q]
+            x = _ZERO
             for k in range(nk):
                 x += path[k, i, r, c] * mu[q, k]
             y = exp32(-x)
-            s += weight[q, c] * y
-            v += weight2[q, c] * y
-        signal[i, r, c] = gain[r, c] * s
-        second[i, r, c] = gain[r, c] * v
+            z = exp32(-x - chord[n] * chord_mu[q])
+            before += weight[q, c] * y
+            after += weight[q, c] * z
+            before2 += weight2[q, c] * y
+            after2 += weight2[q, c] * z
+        signal[i, r, c] *= after / before
+        second[i, r, c] *= after2 / before2
 
 
 @njit(cache=True)
