@@ -1,7 +1,7 @@
 """Line integrals through a sphere and a box against their analytic chords.
 
-The shapes are voxelised by volume fraction (a voxel holds the share of its volume that lies inside), as partial
-volumes in an image are; the remaining error is then that of the voxels themselves.
+The shapes are voxelised by volume fraction (a voxel holds the share of its volume that lies inside), as
+partial volumes in an image are; the remaining error is then that of the voxels themselves.
 """
 
 import numpy as np
@@ -18,7 +18,9 @@ DETECTORS = {
     "flat": {"u_mm": np.linspace(-125.0, 125.0, 121)},
 }
 ROWS = np.linspace(-112.0, 112.0, 31)
-ANGLES = np.linspace(0.0, 2 * np.pi, 13)[:-1] + np.pi / 12  # never along a face of the box, where a voxel of half the density is half the chord
+ANGLES = (
+    np.linspace(0.0, 2 * np.pi, 13)[:-1] + np.pi / 12
+)  # never along a face of the box, where a voxel of half the density is half the chord
 
 
 def axis(spacing):
@@ -35,7 +37,9 @@ def sphere_fraction(spacing):
     cut = np.abs(distance - RADIUS_MM) < 0.87 * spacing
     offset = ((np.arange(7) + 0.5) / 7 - 0.5) * spacing
     dz, dy, dx = (o.ravel() for o in np.meshgrid(offset, offset, offset, indexing="ij"))
-    inside = (z[cut][:, None] + dz) ** 2 + (y[cut][:, None] + dy) ** 2 + (x[cut][:, None] + dx) ** 2 < RADIUS_MM**2
+    inside = (z[cut][:, None] + dz) ** 2 + (y[cut][:, None] + dy) ** 2 + (
+        x[cut][:, None] + dx
+    ) ** 2 < RADIUS_MM**2
     fraction[cut] = inside.mean(axis=1)
     return fraction
 
@@ -101,8 +105,9 @@ def test_chords_at_1_mm_and_convergence(voxelise, chord, detector):
     error = {spacing: rms_error(voxelise(spacing), exact, detector, spacing) for spacing in (4.0, 2.0, 1.0)}
     # the requirement: 0.5 % RMS of the maximum at 1 mm
     assert error[1.0] < 0.005
-    # Rays near the surface err by up to sqrt(radius * voxel), and their share falls as voxel / radius: the RMS is
-    # proportional to the voxel. The box, whose faces fall at other shares of a voxel each time, is less regular.
+    # Rays near the surface err by up to sqrt(radius * voxel), and their share falls as voxel / radius: the
+    # RMS is proportional to the voxel. The box, whose faces fall at other shares of a voxel each time, is
+    # less regular.
     assert error[1.0] < 0.4 * error[4.0]
     assert error[1.0] < 0.75 * error[2.0]
 

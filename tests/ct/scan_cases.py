@@ -10,7 +10,9 @@ from twinlab.schema import label
 
 
 @lru_cache
-def small_protocol(*, shape="arc", kv=120.0, bowtie="body", n_channels=64, n_rows=4, noise_kev=200.0, mas=200.0):
+def small_protocol(
+    *, shape="arc", kv=120.0, bowtie="body", n_channels=64, n_rows=4, noise_kev=200.0, mas=200.0
+):
     """64 channels of a clinical geometry, four times coarser across."""
     scanner = {
         "key": f"small_{shape}",
@@ -59,7 +61,9 @@ def small_protocol(*, shape="arc", kv=120.0, bowtie="body", n_channels=64, n_row
     )
 
 
-def small_phantom(names=("air", "water", "bone_cortical"), densities=(0.001205, 1.0, 1.92), *, radius_mm=120.0):
+def small_phantom(
+    names=("air", "water", "bone_cortical"), densities=(0.001205, 1.0, 1.92), *, radius_mm=120.0
+):
     """A cylinder of the second material with a rod of the third, 5 mm voxels."""
     centre = (np.arange(56) - 27.5) * 5.0
     z = (np.arange(8) - 3.5) * 5.0

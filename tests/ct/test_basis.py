@@ -1,5 +1,7 @@
 """The attenuation basis against sums over energies with every material by itself."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scan_cases import small_protocol
@@ -34,7 +36,9 @@ def spectra():
     return energy, rows
 
 
-@pytest.mark.parametrize(("materials", "n_basis"), [(TISSUES, 3), (WITH_IODINE, 4)], ids=["tissues", "iodine"])
+@pytest.mark.parametrize(
+    ("materials", "n_basis"), [(TISSUES, 3), (WITH_IODINE, 4)], ids=["tissues", "iodine"]
+)
 def test_transmission_within_2e_4(spectra, materials, n_basis):
     energy, spectrum = spectra
     basis = choose_basis(materials, energy_kev=energy, spectra=spectrum)
@@ -62,9 +66,10 @@ def test_water_alone_needs_one_function(spectra):
 def test_error_falls_with_every_function(spectra):
     energy, spectrum = spectra
     error = [
-        choose_basis(WITH_IODINE, energy_kev=energy, spectra=spectrum, n_basis=n).error for n in (1, 2, 3, 4, 5)
+        choose_basis(WITH_IODINE, energy_kev=energy, spectra=spectrum, n_basis=n).error
+        for n in (1, 2, 3, 4, 5)
     ]
-    assert all(b < 0.7 * a for a, b in zip(error, error[1:], strict=False))
+    assert all(b < 0.7 * a for a, b in pairwise(error))
     assert error[-1] < 3e-5
 
 
@@ -105,7 +110,9 @@ def test_quadrature_replaces_the_sum_over_energies(spectra):
     basis = scan_basis(list(WITH_IODINE), small_protocol())
     mu = basis.mixing @ mass_attenuation(list(WITH_IODINE), own)
     rows = mass_paths(WITH_IODINE)
-    paths = rows[:, :-1] @ basis.coefficients + rows[:, -1:] @ basis.coefficients[[WITH_IODINE.index("water")]]
+    paths = (
+        rows[:, :-1] @ basis.coefficients + rows[:, -1:] @ basis.coefficients[[WITH_IODINE.index("water")]]
+    )
     rule = energy_quadrature(mu, spectrum, spectrum * own, paths)
     assert rule.node.size <= 16
     assert rule.error <= 5e-5

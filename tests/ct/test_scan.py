@@ -1,4 +1,4 @@
-"""Readings of a scan against sums over energies, noise against theory, determinism, row windows, wrong input."""
+"""Readings against sums over energies, noise against theory, determinism, row windows, wrong input."""
 
 import numba
 import numpy as np
@@ -79,7 +79,9 @@ def test_noise_free_water_reads_its_attenuation(protocol):
     scan = acquire(paths, protocol, seed=0, noise=False)
     path = per_material(phantom, protocol, trajectory)
     water = scan.attrs["mu_water_per_mm"] * 10.0 * path[1].astype(float)
-    air = linear_attenuation_per_mm("air", [scan.attrs["reference_kev"]], density_g_cm3=1.0)[0] * 10.0 * path[0]
+    air = (
+        linear_attenuation_per_mm("air", [scan.attrs["reference_kev"]], density_g_cm3=1.0)[0] * 10.0 * path[0]
+    )
     # Air is not water: its own hardening is seen at 1e-4 of 0.5 g/cm2 at most
     assert np.abs(scan["projection"] - water - air).max() < 3e-4
     assert scan["projection"].max() > 4.0
@@ -130,7 +132,9 @@ def test_relative_noise_falls_as_root_of_mas(paths):
 
 def test_output_factor_counts_as_mas(paths, protocol):
     more = detected(paths, protocol, output_factor=1.25)
-    assert more["signal"].to_numpy() == pytest.approx(1.25 * detected(paths, protocol)["signal"].to_numpy(), rel=1e-6)
+    assert more["signal"].to_numpy() == pytest.approx(
+        1.25 * detected(paths, protocol)["signal"].to_numpy(), rel=1e-6
+    )
 
 
 def test_starved_rays_stay_finite_and_clipped():
@@ -149,7 +153,9 @@ def test_seed_names_the_noise(paths, protocol, signals):
     first = acquire(paths, protocol, seed=7, signals=signals)
     assert acquire(paths, protocol, seed=7)["projection"].identical(first["projection"])
     for other in ({"seed": 8}, {"seed": 7, "realisation": 1}, {"seed": 7 + 2**40}):
-        assert not np.array_equal(acquire(paths, protocol, signals=signals, **other)["projection"], first["projection"])
+        assert not np.array_equal(
+            acquire(paths, protocol, signals=signals, **other)["projection"], first["projection"]
+        )
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads (NUMBA_NUM_THREADS)")
@@ -191,7 +197,9 @@ def test_extra_object_on_some_rays(paths, protocol):
     sparse = detected(paths, protocol, extra=Extra(np.full(ray.size, 1.5), energy, mu, ray=ray))
     assert sparse["signal"].identical(dense["signal"])
     own, spectrum = detected_spectrum(protocol)
-    basis_mu = paths["mixing"].to_numpy() @ mass_attenuation([str(n) for n in paths["mixed_material"].values], own)
+    basis_mu = paths["mixing"].to_numpy() @ mass_attenuation(
+        [str(n) for n in paths["mixed_material"].values], own
+    )
     view, row, channel = np.argwhere(changed)[10]
     transmission = np.exp(-paths["path"].to_numpy()[:, view, row, channel] @ basis_mu)
     expected = (transmission * np.exp(-1.5 * np.interp(own, energy, mu)) * spectrum[channel]).sum()
@@ -203,7 +211,13 @@ def test_extra_object_on_some_rays(paths, protocol):
 def test_geometry_travels_with_the_projections(paths, protocol):
     scan = acquire(paths, protocol, seed=0)
     assert {"fan_angle", "row"} <= set(scan.coords)
-    for name in ("source_to_isocentre_mm", "source_to_detector_mm", "isocentre_x_mm", "views_per_rotation", "mode"):
+    for name in (
+        "source_to_isocentre_mm",
+        "source_to_detector_mm",
+        "isocentre_x_mm",
+        "views_per_rotation",
+        "mode",
+    ):
         assert name in scan.attrs
     flat = small_protocol(shape="flat")
     scan = acquire(line_integrals(small_phantom(), flat, small_trajectory(flat)), flat, seed=0)

@@ -64,10 +64,12 @@ def test_large_cone_and_thin_slabs(detector):
 
 
 def test_axis_parallel_views_and_rows_on_planes():
-    scan = geometry(n_view=5, n_row=9, **{"fan_angle_rad": np.array([-0.05, 0.0, 0.05])})
+    scan = geometry(n_view=5, n_row=9, fan_angle_rad=np.array([-0.05, 0.0, 0.05]))
     scan["view_angle_rad"] = np.arange(5) * np.pi / 2
     scan["isocentre_mm"] = (0.3, -0.2)
-    scan["source_z_mm"] = np.array([-17.0, -1.0, 3.0, 19.0, 0.0])  # on planes between slabs, and on the end faces
+    scan["source_z_mm"] = np.array(
+        [-17.0, -1.0, 3.0, 19.0, 0.0]
+    )  # on planes between slabs, and on the end faces
     agree(body(2), scan)
 
 
@@ -76,7 +78,7 @@ def test_rays_outside_the_volume_see_nothing():
     scan = geometry(**ARC)
     scan["source_z_mm"] = np.full(24, 500.0)
     assert project(volumes, **scan).max() == 0.0
-    scan = geometry(**{"fan_angle_rad": np.linspace(0.6, 0.9, 8)})
+    scan = geometry(fan_angle_rad=np.linspace(0.6, 0.9, 8))
     assert project(volumes, **scan).max() == 0.0
 
 
@@ -139,7 +141,10 @@ def test_prepared_columns_hold_the_occupied_box_only():
     prepared = prepare(volumes)
     assert prepared.corner == (10, 20)
     assert prepared.occupied.shape == (3, 4)
-    assert prepared.values.shape == (12, columns_module.ALIGN)  # (5 + 2) slabs of 2, rounded up to a cache line
+    assert prepared.values.shape == (
+        12,
+        columns_module.ALIGN,
+    )  # (5 + 2) slabs of 2, rounded up to a cache line
 
 
 def test_blocks_do_not_matter(monkeypatch):

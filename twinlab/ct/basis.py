@@ -1,8 +1,9 @@
 """Attenuation basis: a few functions of energy that carry the attenuation of every material of a scan.
 
-A line integral per material and a sum over energies per ray would cost tens of times more than they are worth:
-mu/rho of body tissues is, to a relative error of transmission of 1e-4, a combination of three functions of
-energy (four with iodine), found by a weighted singular value decomposition of the materials' attenuation.
+A line integral per material and a sum over energies per ray would cost tens of times more than they are
+worth: mu/rho of body tissues is, to a relative error of transmission of 1e-4, a combination of three
+functions of energy (four with iodine), found by a weighted singular value decomposition of the materials'
+attenuation.
 """
 
 from __future__ import annotations
@@ -152,9 +153,11 @@ def transmission_error(mu: Array, approximate: Array, spectra: Array, paths: Arr
 
 
 def spectral_weights(spectra: ArrayLike, energy_kev: ArrayLike) -> Array:
-    """Weights of energies for :func:`attenuation_basis`: root of the mean spectrum behind 0 to 45 cm of water."""
+    """Weights of energies for a basis: root of the mean spectrum behind 0 to 45 cm of water."""
     water = mass_attenuation("water", np.asarray(energy_kev, float))[0]
-    hardened = np.asarray(spectra, float)[:, None, :] * np.exp(-np.array([[0.0], [10.0], [25.0], [45.0]]) * water)
+    hardened = np.asarray(spectra, float)[:, None, :] * np.exp(
+        -np.array([[0.0], [10.0], [25.0], [45.0]]) * water
+    )
     return np.sqrt((hardened / hardened.sum(axis=2, keepdims=True)).mean(axis=(0, 1)))
 
 

@@ -66,7 +66,9 @@ def water_correction(protocol: Protocol) -> xr.Dataset:
     return xr.Dataset(
         {
             "water_polynomial": label("water_polynomial", coefficients),
-            "raw_max": xr.DataArray(raw_max, dims="channel", attrs={"units": "1", "long_name": "range of the fit"}),
+            "raw_max": xr.DataArray(
+                raw_max, dims="channel", attrs={"units": "1", "long_name": "range of the fit"}
+            ),
         },
         attrs={
             "reference_kev": _energy_of(mu_water),
@@ -96,5 +98,12 @@ def apply_correction(raw: ArrayLike, correction: xr.Dataset, *, channel: int) ->
     values = np.asarray(raw, np.float32)
     n = values.size
     result, work = np.empty(n, np.float32), np.empty((2, n), np.float32)
-    correct_row(values, np.repeat(polynomial[:, [channel]], n, axis=1), np.full(n, limit[channel]), work[0], result, work[1])
+    correct_row(
+        values,
+        np.repeat(polynomial[:, [channel]], n, axis=1),
+        np.full(n, limit[channel]),
+        work[0],
+        result,
+        work[1],
+    )
     return result.astype(float)

@@ -1,8 +1,9 @@
 """Energy-integrating detector: mean and variance of what a cell absorbs, for any line integrals.
 
-The mean absorbed energy of a reading is ``sum_E N(E) eta(E) E exp(-sum_k p_k mu_k(E))``. Photons are Poisson and
-each absorbed one gives its energy, so the variance is the same sum with ``E**2`` (compound Poisson). All energy
-of an absorbed photon counts: escape of fluorescence, optical spread (Swank) and cross-talk are left out.
+The mean absorbed energy of a reading is ``sum_E N(E) eta(E) E exp(-sum_k p_k mu_k(E))``. Photons are
+Poisson and each absorbed one gives its energy, so the variance is the same sum with ``E**2`` (compound
+Poisson). All energy of an absorbed photon counts: escape of fluorescence, optical spread (Swank) and
+cross-talk are left out.
 """
 
 from __future__ import annotations
@@ -78,7 +79,9 @@ def efficiency(protocol: Protocol, energy_kev: ArrayLike) -> Array:
     return -np.expm1(-mass_attenuation(absorber, np.asarray(energy_kev, float))[0] * depth)
 
 
-def detected_spectrum(protocol: Protocol, *, moment: int = 1, bin_width_kev: float = 1.0) -> tuple[Array, Array]:
+def detected_spectrum(
+    protocol: Protocol, *, moment: int = 1, bin_width_kev: float = 1.0
+) -> tuple[Array, Array]:
     """Energies [keV], and absorbed ``E**moment`` per channel and energy without an object.
 
     Returns
@@ -109,8 +112,9 @@ def energy_quadrature(mu: Array, spectrum: Array, spectrum2: Array, paths: Array
     """Nodes and weights so that few exponentials replace the sum over all energies.
 
     The nodes are the energies whose attenuation curves span those of all energies (QR with column pivoting of
-    the transmission over training paths); the weights are fitted for every channel by least squares of relative
-    errors. The number of nodes grows until paths between the training ones meet ``QUADRATURE_ERROR``.
+    the transmission over training paths); the weights are fitted for every channel by least squares of
+    relative errors. The number of nodes grows until paths between the training ones meet
+    ``QUADRATURE_ERROR``.
 
     Parameters
     ----------
@@ -129,7 +133,9 @@ def energy_quadrature(mu: Array, spectrum: Array, spectrum2: Array, paths: Array
     importance = np.sqrt(spectrum.mean(axis=0))
     matrix = transmission * importance / true.mean(axis=1, keepdims=True)
     _, pivot = qr(matrix, mode="r", pivoting=True)
-    few = np.unique(np.linspace(0, len(spectrum) - 1, 9).astype(int))  # channels that decide the number of nodes
+    few = np.unique(
+        np.linspace(0, len(spectrum) - 1, 9).astype(int)
+    )  # channels that decide the number of nodes
     for count in range(6, min(33, mu.shape[1] + 1)):
         node = np.sort(pivot[:count])
         weight = _fit(transmission[:, node], true[:, few])
@@ -147,7 +153,7 @@ def _fit(columns: Array, true: Array) -> Array:
 
 
 def _training_paths(paths: xr.Dataset, chord_cm: float) -> Array:
-    """Basis line integrals that the materials of the scan can give, without and with an extra's longest chord.
+    """Basis line integrals that the scan's materials can give, without and with an extra's longest chord.
 
     Returns array (path, basis + 1); the last column is the chord.
     """
@@ -178,9 +184,10 @@ def detected(
     Returns
     -------
     Dataset
-        ``signal`` and ``signal_variance`` (view, row, channel), ``air_signal`` (row, channel), view geometry and
-        attrs of ``paths``; ``electronic_noise_kev`` in attrs. Readings differ from a sum over 1 keV bins by
-        2e-5 at most (attr ``quadrature_error``) on the paths of :func:`twinlab.ct.basis.mass_paths`.
+        ``signal`` and ``signal_variance`` (view, row, channel), ``air_signal`` (row, channel), view
+        geometry and attrs of ``paths``; ``electronic_noise_kev`` in attrs. Readings differ from a sum over
+        1 keV bins by 2e-5 at most (attr ``quadrature_error``) on the paths of
+        :func:`twinlab.ct.basis.mass_paths`.
 
     Raises
     ------
@@ -192,7 +199,9 @@ def detected(
     fan = protocol.scanner.fan_angles_rad()
     rows = np.asarray(paths["row"].to_numpy(), float)
     if shape[2] != fan.size or protocol.scanner.key != paths.attrs.get("scanner"):
-        refuse("detected", f"paths through scanner {protocol.scanner.key!r}", repr(paths.attrs.get("scanner")))
+        refuse(
+            "detected", f"paths through scanner {protocol.scanner.key!r}", repr(paths.attrs.get("scanner"))
+        )
     if not output_factor > 0:
         refuse("detected: output_factor", "a number above 0", output_factor)
     energy, spectrum = detected_spectrum(protocol)
@@ -242,7 +251,7 @@ def _gain(protocol: Protocol, rows: Array) -> Array:
 
 
 def _tables(mu: Array, rule: Quadrature) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Attenuation at the nodes (node, basis or 4) and weights (node, channel) as the compiled loops take them."""
+    """Attenuation at the nodes (node, basis or 4) and weights (node, channel) for the compiled loops."""
     nodes = np.zeros((rule.node.size, max(mu.shape[0], 4)), np.float32)
     nodes[:, : mu.shape[0]] = mu[:, rule.node].T
     return nodes, rule.weight.astype(np.float32), rule.weight2.astype(np.float32)

@@ -69,8 +69,8 @@ def line_integrals(
     -------
     Dataset
         ``path`` (basis, view, row, channel) [g/cm2], ``basis_mu`` (basis, energy), ``mixing``, ``row_lo`` and
-        ``row_hi``, ``view_angle``, ``source_z``; coordinates ``row`` [mm at the detector], ``fan_angle`` [rad] (arc)
-        or ``u`` [mm] (flat); geometry in attrs, and ``basis_error``.
+        ``row_hi``, ``view_angle``, ``source_z``; coordinates ``row`` [mm at the detector], ``fan_angle``
+        [rad] (arc) or ``u`` [mm] (flat); geometry in attrs, and ``basis_error``.
 
     Raises
     ------
@@ -88,7 +88,9 @@ def line_integrals(
     present = np.flatnonzero(np.bincount(material.ravel()))
     names = [str(name) for name in phantom["material_name"].to_numpy()]
     if present[-1] >= len(names):
-        refuse("line_integrals", f"material below {len(names)}, the length of material_name", int(present[-1]))
+        refuse(
+            "line_integrals", f"material below {len(names)}, the length of material_name", int(present[-1])
+        )
     basis = scan_basis([names[m] for m in present], protocol, n_basis=n_basis)
     coefficients = np.zeros((len(names), basis.basis_mu.shape[0]), np.float32)
     coefficients[present] = basis.coefficients
@@ -194,9 +196,9 @@ def acquire(
 
     Limits
     ------
-    ``variance`` is linear error propagation: good above about 30 quanta a reading. Readings below a tenth of a
-    mean quantum (or of the electronic noise, if greater) are raised to it before the logarithm, which biases
-    projections of starved rays upwards, as on real scanners without further filtering. No scatter.
+    ``variance`` is linear error propagation: good above about 30 quanta a reading. Readings below a tenth
+    of a mean quantum (or of the electronic noise, if greater) are raised to it before the logarithm, which
+    biases projections of starved rays upwards, as on real scanners without further filtering. No scatter.
     """
     exposure = protocol.mas if mas is None else float(mas)
     if not exposure > 0:
@@ -212,10 +214,10 @@ def acquire(
     projection, variance = np.zeros_like(signal), np.zeros_like(signal)
     with one_parallel_region():
         readings_to_projections(
-            signal, signals["signal_variance"].to_numpy(), signals["air_signal"].to_numpy().astype(np.float32),
-            np.float32(exposure / protocol.scanner.views_per_rotation),
-            np.float32(signals.attrs["electronic_noise_kev"]), bool(noise), np.uint64(int(realisation)),
-            k0, k1 ^ _NOISE_STREAM, *loop_tables(correction),
+            signal, signals["signal_variance"].to_numpy(),
+            signals["air_signal"].to_numpy().astype(np.float32), np.float32(exposure /
+            protocol.scanner.views_per_rotation), np.float32(signals.attrs["electronic_noise_kev"]),
+            bool(noise), np.uint64(int(realisation)), k0, k1 ^ _NOISE_STREAM, *loop_tables(correction),
             signals["row_lo"].to_numpy(), signals["row_hi"].to_numpy(), projection, variance,
         )  # fmt: skip
     coords = {name: signals[name] for name in ("row", "fan_angle", "u") if name in signals.coords}

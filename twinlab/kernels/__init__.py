@@ -4,5 +4,17 @@ import lazy_loader as _lazy
 
 __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
-    submodules=["backproject", "columns", "project", "rays", "spectral", "threads", "transport"],
+    submodules=[
+        "backproject",
+        "bundle",
+        "columns",
+        "elementary",
+        "philox",
+        "project",
+        "rays",
+        "sampling",
+        "spectral",
+        "threads",
+        "transport",
+    ],
 )

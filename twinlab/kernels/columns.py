@@ -1,8 +1,8 @@
 """Volumes laid out for row-bundle projection: one contiguous column along z per (y, x) cell.
 
-A column holds all basis values of a slab side by side, ``columns[cell, slab * n_basis + basis]``, with an empty
-slab below and above the volume. The constant that surrounds the object (air) is taken out and kept apart: it is
-added analytically, so only the box that the object occupies is stored and walked.
+A column holds all basis values of a slab side by side, ``columns[cell, slab * n_basis + basis]``, with an
+empty slab below and above the volume. The constant that surrounds the object (air) is taken out and kept
+apart: it is added analytically, so only the box that the object occupies is stored and walked.
 """
 
 from __future__ import annotations
@@ -146,7 +146,11 @@ def prepare_materials(material: np.ndarray, density: np.ndarray, *, coefficients
     material, density = np.asarray(material), np.asarray(density, np.float32)
     coefficients = np.ascontiguousarray(coefficients, np.float32)
     if material.ndim != 3 or material.shape != density.shape or material.size == 0:
-        refuse("prepare_materials", "material and density of one shape (z, y, x)", (material.shape, density.shape))
+        refuse(
+            "prepare_materials",
+            "material and density of one shape (z, y, x)",
+            (material.shape, density.shape),
+        )
     if int(material.max()) >= coefficients.shape[0]:
         refuse("prepare_materials", f"material below {coefficients.shape[0]}", int(material.max()))
     background = coefficients[material[0, 0, 0]] * density[0, 0, 0]

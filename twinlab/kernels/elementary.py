@@ -1,7 +1,7 @@
 """Exponential, logarithm and cosine in float32 without branches or calls, so that loops over them vectorise.
 
-Numba's own call the C library one value at a time: five times slower inside a loop. Polynomials were fitted by
-least squares at Chebyshev points; errors stand with each function and are tested.
+Numba's own call the C library one value at a time: five times slower inside a loop. Polynomials were fitted
+by least squares at Chebyshev points; errors stand with each function and are tested.
 """
 
 from __future__ import annotations

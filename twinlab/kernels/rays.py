@@ -39,7 +39,7 @@ def clip_axis(origin, step, low, high, first, last):
 @njit(cache=True)
 def first_cell(position, low, spacing, n):
     """Index of the voxel at a position, kept within the grid."""
-    return min(max(int(math.floor((position - low) / spacing)), 0), n - 1)
+    return min(max(math.floor((position - low) / spacing), 0), n - 1)
 
 
 @njit(cache=True)
@@ -70,7 +70,8 @@ def siddon(volumes, z0, y0, x0, dz, dy, dx, sz, sy, sx, ez, ey, ex, out):
 
     References
     ----------
-    R. L. Siddon, Med. Phys. 12, 252 (1985); incremental form after J. Amanatides and A. Woo, Eurographics 1987.
+    R. L. Siddon, Med. Phys. 12, 252 (1985); incremental form after J. Amanatides and A. Woo, Eurographics
+    1987.
     """
     nk, nz, ny, nx = volumes.shape
     vz, vy, vx = ez - sz, ey - sy, ex - sx

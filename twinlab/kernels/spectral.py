@@ -13,7 +13,9 @@ from numba import njit, prange
 from twinlab.kernels.elementary import cosine_of_turns, exp32, log32
 from twinlab.kernels.philox import philox4x32
 
-FEW_QUANTA = np.float32(50.0)  # below this mean number of quanta a reading is drawn from a Poisson distribution
+FEW_QUANTA = np.float32(
+    50.0
+)  # below this mean number of quanta a reading is drawn from a Poisson distribution
 
 _ZERO = np.float32(0.0)
 _HALF = np.float32(0.5)
@@ -80,7 +82,9 @@ def polychromatic(path, mu, weight, weight2, gain, row_lo, row_hi, signal, secon
                 p1 = path[1, i, r] if nk > 1 else none
                 p2 = path[2, i, r] if nk > 2 else none
                 p3 = path[3, i, r] if nk > 3 else none
-                _add_node(p0, p1, p2, p3, mu[q, 0], mu[q, 1], mu[q, 2], mu[q, 3], more, weight[q], weight2[q], s, v)
+                _add_node(
+                    p0, p1, p2, p3, mu[q, 0], mu[q, 1], mu[q, 2], mu[q, 3], more, weight[q], weight2[q], s, v
+                )
             for c in range(nc):
                 signal[i, r, c] = gain[r, c] * s[c]
                 second[i, r, c] = gain[r, c] * v[c]
@@ -213,7 +217,7 @@ def correct_row(raw, polynomial, raw_max, x, value, slope):
 
 @njit(cache=True, fastmath={"contract", "nsz"})
 def _logarithms(signal, second, air, mas, electronic, value, raw, raw_mean):
-    """Logarithms against air of readings and of their means, none below a tenth of a quantum or of the noise."""
+    """Logarithms against air of readings and of their means, above a tenth of a quantum or of the noise."""
     for c in range(signal.size):
         mean = mas * signal[c]
         floor = max(_TENTH * max(mas * second[c] / max(mean, _LEAST), electronic), _LEAST)
