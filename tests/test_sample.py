@@ -72,7 +72,7 @@ def test_a_sample_is_fetched_once_and_then_works_offline(shelf, monkeypatch):
         None,
     )
     assert "thing==1.0" in calls[0]
-    assert ["--no-deps", "--only-binary", ":all:"] == calls[0][4:7]
+    assert calls[0][4:7] == ["--no-deps", "--only-binary", ":all:"]
     assert (first.ct.parent / "CREDIT.txt").read_text() == "made up\n"
     monkeypatch.setattr(sample.subprocess, "run", failing("no network"))
     assert sample.patient("thing") == first

@@ -113,7 +113,7 @@ def test_mixed_series_are_listed_and_one_can_be_picked(series):
     assert f"{first}: 12 images" in str(caught.value)
     assert f"{series.uid}: 5 images" in str(caught.value)
     assert read_series(series.folder, series_uid=series.uid).shape == (5, 24, 32)
-    with pytest.raises(InputError, match="1.2.3"):
+    with pytest.raises(InputError, match="got 1"):
         read_series(series.folder, series_uid="1.2.3")
 
 
@@ -138,7 +138,7 @@ def test_uneven_steps_are_refused_or_interpolated(series):
     series.write()
     series.slice(3, name="im003", ImagePositionPatient=[-20.0, -18.0, 100 + 2.5 * 3.4],
                  hu=series.hu_at(series.points(3) + [0, 0, 1.0]))  # fmt: skip
-    with pytest.raises(InputError, match="uneven steps from 1.5 to 3.5 mm"):
+    with pytest.raises(InputError, match=r"uneven steps from 1\.5 to 3\.5 mm"):
         read_series(series.folder)
     with pytest.warns(UserWarning, match="uneven"):
         hu = read_series(series.folder, repair="interpolate")
