@@ -1,6 +1,6 @@
 """Seconds and peak memory of the reconstruction: one chest-like helical scan, region and slab.
 
-Run ``NUMBA_NUM_THREADS=2 OPENBLAS_NUM_THREADS=2 python benchmarks/reconstruction.py``; ``--quick`` for a look.
+Run ``NUMBA_NUM_THREADS=2 OPENBLAS_NUM_THREADS=2 python benchmarks/reconstruction.py``; ``--quick`` is short.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from twinlab.ct.recon import adjoint, needed_rows, reconstruct
 from twinlab.schema import label
 
 
-def chest_scan(*, length_mm: float, views: int = 984, channels: int = 888, rows: int = 64, pitch: float = 0.98) -> xr.Dataset:
+def chest_scan(
+    *, length_mm: float, views: int = 984, channels: int = 888, rows: int = 64, pitch: float = 0.98
+) -> xr.Dataset:
     """Noise in the geometry of a 64-row scanner, long enough to reconstruct ``length_mm``."""
     radius, detector = 541.0, 949.0
     row_pitch = 0.625 * detector / radius
@@ -28,11 +30,12 @@ def chest_scan(*, length_mm: float, views: int = 984, channels: int = 888, rows:
     start = -0.5 * length_mm - 0.8 * feed - 20.0
     angle = 2 * math.pi / views * np.arange(math.ceil((length_mm + 1.6 * feed + 40.0) / feed * views))
     rng = np.random.default_rng(1)
+    shape = (angle.size, rows, channels)
     return xr.Dataset(
         {
             "view_angle": label("view_angle", angle),
             "source_z": label("source_z", start + feed * angle / (2 * math.pi)),
-            "projection": label("projection", rng.standard_normal((angle.size, rows, channels), dtype=np.float32)),
+            "projection": label("projection", rng.standard_normal(shape, dtype=np.float32)),
         },
         coords={
             "row": (np.arange(rows) - 0.5 * (rows - 1)) * row_pitch,
@@ -40,7 +43,8 @@ def chest_scan(*, length_mm: float, views: int = 984, channels: int = 888, rows:
         },
         attrs={
             "mode": "helical", "views_per_rotation": views, "source_to_isocentre_mm": radius,
-            "source_to_detector_mm": detector, "isocentre_x_mm": 0.0, "isocentre_y_mm": 0.0, "mu_water_per_mm": 0.02,
+            "source_to_detector_mm": detector, "isocentre_x_mm": 0.0, "isocentre_y_mm": 0.0,
+            "mu_water_per_mm": 0.02,
         },
     )  # fmt: skip
 
@@ -69,11 +73,18 @@ def main() -> None:
     slab = {"z": (np.arange(slices) - 0.5 * (slices - 1)) * 1.25, "y": plane, "x": plane}
     few = {"z": np.array([0.0, 2.5]), "y": np.arange(2.0), "x": np.arange(2.0)}
     timed("compile or load (2 x 2 x 2)", lambda: reconstruct(scan, grid=few, slice_thickness_mm=2.5))
-    timed("compile or load the transpose", lambda: adjoint(np.ones((2, 2, 2)), scan, grid=few, slice_thickness_mm=2.5))
+    timed(
+        "compile or load the transpose",
+        lambda: adjoint(np.ones((2, 2, 2)), scan, grid=few, slice_thickness_mm=2.5),
+    )
     rows = timed("needed_rows of 64 x 64 x 3", lambda: needed_rows(scan, grid=region, slice_thickness_mm=2.5))
-    print(f"    {(rows[1] > rows[0]).sum()} views, {(rows[1] - rows[0]).sum() / scan.sizes['row']:.0f} views' worth of rows")
+    n_rows = rows[1] - rows[0]
+    print(f"    {(n_rows > 0).sum()} views, rows of {n_rows.sum() / scan.sizes['row']:.0f} whole views")
     for repeat in ("", ", again"):
-        timed(f"reconstruct 64 x 64 x 3 of 2.5 mm{repeat}", lambda: reconstruct(scan, grid=region, slice_thickness_mm=2.5))
+        timed(
+            f"reconstruct 64 x 64 x 3 of 2.5 mm{repeat}",
+            lambda: reconstruct(scan, grid=region, slice_thickness_mm=2.5),
+        )
     template = np.ones((3, 64, 64))
     timed("adjoint 64 x 64 x 3", lambda: adjoint(template, scan, grid=region, slice_thickness_mm=2.5))
     for thickness in (1.25, 5.0):

@@ -70,7 +70,9 @@ def scan(
     )  # fmt: skip
 
 
-def project(geometry: xr.Dataset, objects: list[Ellipsoid], *, row_samples: int = 1, channel_samples: int = 1) -> xr.Dataset:
+def project(
+    geometry: xr.Dataset, objects: list[Ellipsoid], *, row_samples: int = 1, channel_samples: int = 1
+) -> xr.Dataset:
     """Exact projections, the mean over samples across each detector cell."""
     attrs = geometry.attrs
     flat = "u" in geometry.coords
@@ -80,7 +82,8 @@ def project(geometry: xr.Dataset, objects: list[Ellipsoid], *, row_samples: int 
     beta, z = geometry["view_angle"].values, geometry["source_z"].values
     radius, detector = attrs["source_to_isocentre_mm"], attrs["source_to_detector_mm"]
     source = np.stack(
-        [attrs["isocentre_x_mm"] + radius * np.sin(beta), attrs["isocentre_y_mm"] - radius * np.cos(beta), z], -1
+        [attrs["isocentre_x_mm"] + radius * np.sin(beta), attrs["isocentre_y_mm"] - radius * np.cos(beta), z],
+        -1,
     )[:, None, None]
     total = np.zeros((beta.size, row.size, channel.size), np.float64)
     for dc in (np.arange(channel_samples) + 0.5) / channel_samples - 0.5:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from twinlab.kernels.backproject import backproject, backproject_adjoint, parallel_ray, rows_per_mm
+from twinlab.kernels.backproject import back_project, back_project_adjoint, parallel_ray, rows_per_mm
 from twinlab.kernels.rebinning import shift_views, shift_views_adjoint, sum_rows, sum_rows_adjoint
 
 
@@ -40,7 +40,8 @@ def setup(n_t: int = 61) -> tuple[tuple, np.ndarray, np.ndarray]:
     common = (
         np.full(3, -(n_t // 2)), np.zeros(3, np.int64), np.full(3, rows), np.cos(theta), np.sin(theta),
         np.array([0.0, 1.5, 0.2]), np.full(3, 0.3), np.array([0, 2, 3]), x, y,
-        np.append(z - 0.5, z[-1] + 0.5), 1, fan, -(n_t // 2), 2.0, (500.0, 500.0, rows / 2, False), row_sums, 1e-6,
+        np.append(z - 0.5, z[-1] + 0.5), 1, fan, -(n_t // 2), 2.0,
+        (500.0, 500.0, rows / 2, False), row_sums, 1e-6,
     )  # fmt: skip
     return common, row_weight, np.zeros((2, 3, 3))
 
@@ -48,7 +49,7 @@ def setup(n_t: int = 61) -> tuple[tuple, np.ndarray, np.ndarray]:
 def test_a_constant_comes_back_whatever_the_weights() -> None:
     common, weight, image = setup()
     sums = np.tile(np.concatenate([[0.0], np.cumsum(weight)]), (3, 61, 1))
-    backproject(sums, *common, image)
+    back_project(sums, *common, image)
     # two angles, each normalised: 1 + 1
     assert image == pytest.approx(np.full((2, 3, 3), 2.0), abs=1e-12)
 
@@ -59,7 +60,7 @@ def test_a_linear_function_of_t_is_interpolated_exactly() -> None:
     sums = t[None, :, None] * np.concatenate([[0.0], np.cumsum(weight)])[None, None]
     sums = np.repeat(sums, 3, axis=0)
     sums[1] *= -1.0  # the opposite direction sees -t
-    backproject(sums, *common, image)
+    back_project(sums, *common, image)
     x, y = common[8], common[9]
     # t = x at angle 0, y at a quarter turn
     assert image == pytest.approx(np.repeat((x[None, :] + y[:, None])[..., None], 3, axis=2), abs=1e-12)
@@ -69,9 +70,9 @@ def test_transposes_agree_with_their_maps() -> None:
     rng = np.random.default_rng(0)
     common, _, image = setup()
     sums = rng.standard_normal((3, 61, 11))
-    backproject(sums, *common, image)
+    back_project(sums, *common, image)
     template, back, unseen = rng.standard_normal(image.shape), np.zeros_like(sums), np.zeros(2, np.int64)
-    backproject_adjoint(template, *common, unseen, back)
+    back_project_adjoint(template, *common, unseen, back)
     # double precision: rounding
     assert (image * template).sum() == pytest.approx((sums * back).sum(), rel=1e-10)
     assert not unseen.any()
@@ -99,7 +100,19 @@ def test_shift_over_views_and_its_transpose(periodic: bool) -> None:
     offset, weight = np.array([[-3, -2, -1, 0, 1]]), rng.uniform(size=(1, 2, 5))
     lo, hi = np.zeros(n, np.int64), np.full(n, 3)
     out = np.zeros((n, 3, 5))
-    shift_views(data, np.array([0]), np.array([12]), np.array([periodic]), np.zeros(n, np.int64), shift, offset, weight, lo, hi, out)
+    shift_views(
+        data,
+        np.array([0]),
+        np.array([12]),
+        np.array([periodic]),
+        np.zeros(n, np.int64),
+        shift,
+        offset,
+        weight,
+        lo,
+        hi,
+        out,
+    )
     view = (shift[2] + offset[0, 4] + np.arange(2)) % 12
     assert out[2, 1, 4] == pytest.approx((weight[0, :, 4] * data[view, 1, 4]).sum(), rel=1e-12)
     other, back = rng.standard_normal(out.shape), np.zeros_like(data)

@@ -120,7 +120,8 @@ def ramp_kernel(lag_mm: ArrayLike, nyquist_per_mm: float) -> NDArray[np.float64]
     Kak, Slaney: Principles of Computerized Tomographic Imaging, IEEE Press 1988, chapter 3.
     """
     lag = np.asarray(lag_mm, dtype=np.float64)
-    return nyquist_per_mm**2 * (2.0 * np.sinc(2.0 * nyquist_per_mm * lag) - np.sinc(nyquist_per_mm * lag) ** 2)
+    place = nyquist_per_mm * lag
+    return nyquist_per_mm**2 * (2.0 * np.sinc(2.0 * place) - np.sinc(place) ** 2)
 
 
 def apodised_kernel(
@@ -157,19 +158,18 @@ def apodised_kernel(
     width = limit / 4.0
     x = math.pi * width * lag
     smooth_ramp = width**2 * (1.0 - 2.0 * x * dawsn(x))
-    # trapezoid on a frequency grid so fine that the copies of the remainder (which decays as s^-4) are far away
+    # a sum over a frequency grid so fine that the copies of the remainder, which decays as s^-4, are far away
     length = next_fast_len(8 * count + 4096, real=True)
     frequency = np.arange(length // 2 + 1) / (length * step_mm)
-    response = mtf(name, frequency) * (frequency <= limit)
+    inside = frequency <= limit
+    response = mtf(name, frequency) * inside
     if interpolation_mm > 0.0:
         response = response / np.sinc(np.minimum(frequency, limit) * interpolation_mm) ** 2
-    remainder = frequency * (response - np.exp(-((frequency / width) ** 2)))
-    if name == "ramp":  # a sharp edge is integrated badly by a sum: closed form for it, sum for the smooth rest
-        edge = frequency * (frequency <= limit) * (response - response[frequency <= limit][-1])
-        top = response[frequency <= limit][-1]
-        rest = irfft(edge - frequency * (1.0 - top) * np.exp(-((frequency / width) ** 2)), length)[:count] / step_mm
-        return top * ramp_kernel(lag, limit) + (1.0 - top) * smooth_ramp + rest
-    return smooth_ramp + irfft(remainder, length)[:count] / step_mm
+    # the sharp edge of "ramp" is integrated badly by a sum: closed form for it, the sum for the smooth rest
+    edge = float(response[inside][-1]) if name == "ramp" else 0.0
+    rest = frequency * (response - edge * inside - (1.0 - edge) * np.exp(-((frequency / width) ** 2)))
+    taps = (1.0 - edge) * smooth_ramp + irfft(rest, length)[:count] / step_mm
+    return taps + edge * ramp_kernel(lag, limit)
 
 
 @lru_cache(maxsize=1)
@@ -203,7 +203,13 @@ def interpolation_matrix(position: ArrayLike, n_channels: int) -> NDArray[np.flo
 
 
 def filter_matrix(
-    name: str, *, channel_position: ArrayLike, first: int, n_channels: int, step_mm: float, out: tuple[int, int]
+    name: str,
+    *,
+    channel_position: ArrayLike,
+    first: int,
+    n_channels: int,
+    step_mm: float,
+    out: tuple[int, int],
 ) -> NDArray[np.float64]:
     """Matrix from the channels of a row (one parallel angle) to the filtered parallel projection.
 
@@ -212,7 +218,7 @@ def filter_matrix(
     name : str
         Kernel.
     channel_position : array_like, shape (n,)
-        Fractional channel index of the parallel samples ``t = (first + i) * step_mm``; they cover the detector.
+        Fractional channel index of parallel samples ``t = (first + i) * step_mm`` that cover the detector.
     first : int
         Index of the first of these samples.
     n_channels : int
@@ -250,5 +256,6 @@ def filter_matrix(
     matrix = np.empty((hi - lo, n_channels))
     for start in range(0, n_channels, 64):  # blocks of columns bound the memory
         block = slice(start, min(start + 64, n_channels))
-        matrix[:, block] = irfft(rfft(samples[:, block], length, axis=0) * spectrum[:, None], length, axis=0)[index]
+        product = rfft(samples[:, block], length, axis=0) * spectrum[:, None]
+        matrix[:, block] = irfft(product, length, axis=0)[index]
     return matrix

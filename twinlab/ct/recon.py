@@ -16,18 +16,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from twinlab.ct.filters import filter_matrix
 from twinlab.ct.filters import get as get_kernel
-from twinlab.ct.rebin import (
-    Geometry,
-    Grid,
-    ParallelViews,
-    detector_rows,
-    geometry_of,
-    grid_of,
-    needed_rows,
-    parallel_views,
-    view_shift,
-)
-from twinlab.kernels.backproject import backproject, backproject_adjoint
+from twinlab.ct.gantry import Geometry, Grid, geometry_of, grid_of
+from twinlab.ct.rebin import ParallelViews, detector_rows, needed_rows, parallel_views, slabs, view_shift
+from twinlab.kernels.backproject import back_project, back_project_adjoint
 from twinlab.kernels.rebinning import shift_views, shift_views_adjoint, sum_rows, sum_rows_adjoint
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.schema import check, label, refuse
@@ -35,7 +26,6 @@ from twinlab.schema import check, label, refuse
 __all__ = ["adjoint", "needed_rows", "reconstruct"]
 
 _BLOCK_BYTES = 48 << 20  # of running sums held at a time
-_SLAB = 32  # slices reconstructed together
 _LEAST = 1e-4  # of a slice: less weight than that at any angle is "not seen"
 
 
@@ -58,7 +48,7 @@ def reconstruct(
     ----------
     projections : Dataset
         ``projection`` (view, row, channel): line integrals of the attenuation coefficient, with the geometry
-        that :func:`twinlab.ct.rebin.geometry_of` describes and the attr ``mu_water_per_mm``.
+        that :func:`twinlab.ct.gantry.geometry_of` describes and the attr ``mu_water_per_mm``.
     protocol : Protocol, optional
         Gives ``kernel`` and ``slice_thickness_mm`` where these are not given.
     grid : mapping
@@ -87,16 +77,17 @@ def reconstruct(
     """
     check(projections, "projection", where="reconstruct")
     plan = _plan(projections, protocol, grid, kernel, slice_thickness_mm, dtype, where="reconstruct")
-    data = np.ascontiguousarray(projections["projection"].transpose("view", "row", "channel"), dtype=plan.dtype)
+    projection = projections["projection"].transpose("view", "row", "channel")
+    data = np.ascontiguousarray(projection, dtype=plan.dtype)
     mu_water = _mu_water(projections, where="reconstruct")
     image = np.empty((plan.grid.z.size, plan.grid.y.size, plan.grid.x.size), dtype=plan.dtype)
-    for lo in range(0, plan.grid.z.size, _SLAB):
-        slab = _Slab(plan, lo, min(lo + _SLAB, plan.grid.z.size))
-        image[lo : lo + slab.grid.z.size] = slab.forward(data)
+    for part in slabs(plan.geometry, plan.grid):
+        image[part] = _Slab(plan, part).forward(data)
     empty = np.isnan(image).all(axis=(1, 2))
     if empty.any():
         z = plan.grid.z[empty]
-        refuse("reconstruct", "slices inside the scanned range", f"slices from z = {z[0]:g} to {z[-1]:g} mm outside it")
+        got = f"slices from z = {z[0]:g} to {z[-1]:g} mm outside it"
+        refuse("reconstruct", "slices inside the scanned range", got)
     image *= 1000.0 / mu_water
     image -= 1000.0
     x0, y0 = plan.geometry.isocentre_mm
@@ -146,9 +137,8 @@ def adjoint(
     values = values * plan.dtype.type(1000.0 / _mu_water(projections, where="adjoint"))
     g = plan.geometry
     out = np.zeros((g.n_views, g.n_rows, g.n_channels), dtype=plan.dtype)
-    for lo in range(0, shape[0], _SLAB):
-        slab = _Slab(plan, lo, min(lo + _SLAB, shape[0]))
-        slab.transpose(values[lo : lo + slab.grid.z.size], out)
+    for part in slabs(plan.geometry, plan.grid):
+        _Slab(plan, part).transpose(values[part], out)
     return out
 
 
@@ -192,15 +182,16 @@ def _matrix(
     kernel: str, radius: float, detector: float, flat: bool, first: float, step: float, n_channels: int,
     parallel_step: float, half: int, dtype: str,
 ) -> NDArray[Any]:  # fmt: skip
-    """Channels of a row to filtered parallel samples ``-half .. half``; kept, for it is the same for all slabs."""
+    """Channels of a row to filtered parallel samples ``-half .. half``; kept for the next slab."""
     geometry = Geometry(radius, detector, flat, (0.0, 0.0), 2, 0, 1, 0.0, 1.0, n_channels, first, step, ())
     fan = geometry.fan_angle_rad
     low = int(np.floor(radius * np.sin(fan[0]) / parallel_step)) - 2
     high = int(np.ceil(radius * np.sin(fan[-1]) / parallel_step)) + 3
-    position = geometry.channel_position(parallel_step * np.arange(low, high))
+    position = geometry.channel_position(parallel_step * np.arange(low, high, dtype=np.float64))
     matrix = filter_matrix(
-        kernel, channel_position=position, first=low, n_channels=n_channels, step_mm=parallel_step, out=(-half, half + 1)
-    )
+        kernel, channel_position=position, first=low, n_channels=n_channels, step_mm=parallel_step,
+        out=(-half, half + 1),
+    )  # fmt: skip
     matrix = np.ascontiguousarray(matrix, dtype=dtype)
     matrix.flags.writeable = False
     return matrix
@@ -209,10 +200,10 @@ def _matrix(
 class _Slab:
     """Slices reconstructed together: the plan's arrays, block by block of half-turn angles."""
 
-    def __init__(self, plan: _Plan, lo: int, hi: int) -> None:
+    def __init__(self, plan: _Plan, part: slice) -> None:
         g, dtype = plan.geometry, plan.dtype
         self.plan = plan
-        self.grid = Grid(plan.grid.x, plan.grid.y, plan.grid.z[lo:hi], plan.grid.thickness_mm)
+        self.grid = Grid(plan.grid.x, plan.grid.y, plan.grid.z[part], plan.grid.thickness_mm)
         self.views: ParallelViews = parallel_views(g, self.grid)
         self.det_lo, self.det_hi = detector_rows(self.views, g)
         step = g.parallel_step_mm
@@ -232,7 +223,7 @@ class _Slab:
         self.row_sums = sums.astype(dtype)
         self.z_middle = float(self.grid.z.mean())
         self.bounds, self.pair = _slice_bounds(self.grid.z - self.z_middle, plan.grid.thickness_mm)
-        self.cone = g.cone_cosine()
+        self.cone = g.cone_cosine().astype(dtype)
         self.shifts = [view_shift(g, segment) for segment in g.segments]
 
     def _blocks(self) -> Iterator[tuple[int, int]]:
@@ -247,7 +238,7 @@ class _Slab:
             yield lo, hi
             lo = hi
 
-    def _common(self, entries: slice, lo: int, hi: int) -> tuple[Any, ...]:
+    def _common(self, entries: slice, lo: int, hi: int) -> Any:
         """Arguments that back-projection and transpose share."""
         v, g = self.views, self.plan.geometry
         detector_rows_ = g.detector_mm / g.row_step_mm
@@ -258,6 +249,14 @@ class _Slab:
             v.group[lo : hi + 1] - v.group[lo], self.grid.x, self.grid.y, self.bounds.astype(self.plan.dtype),
             self.pair, self.fan, -self.half, 1.0 / g.parallel_step_mm,
             (g.radius_mm, detector_rows_, first_edge, g.flat), self.row_sums, _LEAST * self.grid.thickness_mm,
+        )  # fmt: skip
+
+    def _rows(self, entries: slice) -> Any:
+        """Arguments that the sums over rows and their transpose share."""
+        v, g = self.views, self.plan.geometry
+        return (
+            self.n_t[entries], v.row_lo[entries], v.row_hi[entries], self.det_lo[entries], g.margin_rows,
+            g.n_rows, self.row_weight,
         )  # fmt: skip
 
     def _weights(self) -> tuple[NDArray[np.int64], NDArray[Any]]:
@@ -274,7 +273,6 @@ class _Slab:
         """Attenuation per mm, shape (z, y, x), of projections (view, row, channel)."""
         g, v, dtype = self.plan.geometry, self.views, self.plan.dtype
         offset, weight = self._weights()
-        cone = self.cone.astype(dtype)
         first = np.array([s.first for s in g.segments])
         count = np.array([s.count for s in g.segments])
         periodic = np.array([s.periodic for s in g.segments])
@@ -290,16 +288,16 @@ class _Slab:
             sums = np.empty((n, n_t, int((v.row_hi[e] - v.row_lo[e]).max(initial=1)) + 1), dtype=dtype)
             with one_parallel_region():
                 shift_views(
-                    data, first, count, periodic, v.segment[e], v.shift[e], offset, weight, det_lo, det_hi, parallel
-                )
+                    data, first, count, periodic, v.segment[e], v.shift[e], offset, weight, det_lo, det_hi,
+                    parallel,
+                )  # fmt: skip
             for i in range(n):
-                rows = parallel[i, : det_hi[i] - det_lo[i]] * cone[det_lo[i] : det_hi[i]]
-                filtered[i, : self.n_t[e.start + i], : rows.shape[0]] = self._filter_rows(e.start + i) @ rows.T
+                rows = parallel[i, : det_hi[i] - det_lo[i]] * self.cone[det_lo[i] : det_hi[i]]
+                part = self._filter_rows(e.start + i) @ rows.T
+                filtered[i, : part.shape[0], : part.shape[1]] = part
             with one_parallel_region():
-                sum_rows(
-                    filtered, self.n_t[e], v.row_lo[e], v.row_hi[e], det_lo, g.margin_rows, g.n_rows, self.row_weight, sums
-                )
-                backproject(sums, *self._common(e, lo, hi), image)
+                sum_rows(filtered, *self._rows(e), sums)  # type: ignore[call-arg]
+                back_project(sums, *self._common(e, lo, hi), image)  # type: ignore[call-arg]
         image *= g.angle_step_rad
         return np.moveaxis(image, 2, 0)
 
@@ -307,7 +305,6 @@ class _Slab:
         """Add the transpose of :meth:`forward`, applied to (z, y, x), to ``out`` (view, row, channel)."""
         g, v, dtype = self.plan.geometry, self.views, self.plan.dtype
         columns = np.ascontiguousarray(np.moveaxis(template, 0, 2)) * dtype.type(g.angle_step_rad)
-        cone = self.cone.astype(dtype)
         n_det = int((self.det_hi - self.det_lo).max(initial=1))
         parallel = np.zeros((v.theta_rad.size, n_det, g.n_channels), dtype=dtype)
         for lo, hi in self._blocks():
@@ -319,16 +316,15 @@ class _Slab:
             filtered = np.empty((n, n_t, n_det), dtype=dtype)
             unseen = np.zeros(hi - lo, dtype=np.int64)
             with one_parallel_region():
-                backproject_adjoint(columns, *self._common(e, lo, hi), unseen, sums)
-                sum_rows_adjoint(
-                    sums, self.n_t[e], v.row_lo[e], v.row_hi[e], det_lo, g.margin_rows, g.n_rows, self.row_weight, filtered
-                )
+                back_project_adjoint(columns, *self._common(e, lo, hi), unseen, sums)  # type: ignore[call-arg]
+                sum_rows_adjoint(sums, *self._rows(e), filtered)  # type: ignore[call-arg]
             if unseen.any():
-                refuse("adjoint", "a template that is zero where the scan does not see", "voxels outside the scan")
+                expected = "a template that is zero where the scan does not see"
+                refuse("adjoint", expected, "voxels outside the scanned range")
             for i in range(n):
                 rows = int(det_hi[i] - det_lo[i])
-                used = filtered[i, : self.n_t[e.start + i], :rows]
-                parallel[e.start + i, :rows] = (used.T @ self._filter_rows(e.start + i)) * cone[det_lo[i] : det_hi[i]]
+                part = filtered[i, : self.n_t[e.start + i], :rows].T @ self._filter_rows(e.start + i)
+                parallel[e.start + i, :rows] = part * self.cone[det_lo[i] : det_hi[i]]
         self._shift_back(parallel, out)
 
     def _shift_back(self, parallel: NDArray[Any], out: NDArray[Any]) -> None:

@@ -74,7 +74,7 @@ def _place(x, y, e, cosine, sine, source_z, slope, t_first, fan, fan_first, inve
     t, distance, root = parallel_ray(x, y, cosine[e], sine[e], radius * radius)
     scale = rows_per_mm(distance, root, detector_rows, radius, flat)
     place = t * inverse_step
-    cell = int(math.floor(place))
+    cell = math.floor(place)
     fraction = place - cell
     i = cell - fan_first
     angle = fan[i] + fraction * (fan[i + 1] - fan[i])
@@ -83,7 +83,9 @@ def _place(x, y, e, cosine, sine, source_z, slope, t_first, fan, fan_first, inve
 
 
 @njit(cache=True, inline="always")
-def _add_slices(line0, line1, fraction, row_sums, n_rows, start, scale, bounds, pair, edge, edge_weight, value, weight):
+def _add_slices(
+    line0, line1, fraction, row_sums, n_rows, start, scale, bounds, pair, edge, edge_weight, value, weight
+):
     """Add the means of one ray over all slices, times their weights, to ``value`` and ``weight``.
 
     Everything in the arrays' own type and contiguous in the slices, so that the loops become vector code.
@@ -105,7 +107,7 @@ def _add_slices(line0, line1, fraction, row_sums, n_rows, start, scale, bounds, 
 
 
 @njit(cache=True, parallel=True, fastmath={"contract", "nsz", "arcp"})
-def backproject(
+def back_project(
     sums, t_first, row_lo, row_hi, cosine, sine, source_z, slope, group,
     x, y, bounds, pair, fan, fan_first, inverse_step, scan, row_sums, least_mm, out,
 ):  # fmt: skip
@@ -156,8 +158,9 @@ def backproject(
                     weight[:] = 0
                     for e in range(group[m], group[m + 1]):
                         it, fraction, start, scale = _place(
-                            x[ix], y[iy], e, cosine, sine, source_z, slope, t_first, fan, fan_first, inverse_step, scan
-                        )
+                            x[ix], y[iy], e, cosine, sine, source_z, slope, t_first, fan, fan_first,
+                            inverse_step, scan,
+                        )  # fmt: skip
                         _add_slices(
                             sums[e, it], sums[e, it + 1], fraction, row_sums[row_lo[e] : row_hi[e] + 1],
                             row_hi[e] - row_lo[e], start - row_lo[e], scale, bounds, pair,
@@ -172,14 +175,14 @@ def backproject(
 
 
 @njit(cache=True, parallel=True, fastmath={"contract", "nsz", "arcp"})
-def backproject_adjoint(
+def back_project_adjoint(
     template, t_first, row_lo, row_hi, cosine, sine, source_z, slope, group,
     x, y, bounds, pair, fan, fan_first, inverse_step, scan, row_sums, least_mm, unseen, sums,
 ):  # fmt: skip
-    """Transpose of :func:`backproject`: an image to running sums, added to ``sums``.
+    """Transpose of :func:`back_project`: an image to running sums, added to ``sums``.
 
     Every angle's entries belong to one thread. ``unseen`` (angles,) counts the voxels of the template that
-    the angle does not see. Other parameters as for :func:`backproject`.
+    the angle does not see. Other parameters as for :func:`back_project`.
     """
     nz = template.shape[2]
     for m in prange(group.size - 1):
@@ -199,8 +202,9 @@ def backproject_adjoint(
                 for i in range(count):
                     e = group[m] + i
                     t_cell[i], t_part[i], start, scale = _place(
-                        x[ix], y[iy], e, cosine, sine, source_z, slope, t_first, fan, fan_first, inverse_step, scan
-                    )
+                        x[ix], y[iy], e, cosine, sine, source_z, slope, t_first, fan, fan_first,
+                        inverse_step, scan,
+                    )  # fmt: skip
                     inverse[i] = 1.0 / scale
                     for k in range(bounds.size):
                         r, f = row_cell(start - row_lo[e] + scale * bounds[k], row_hi[e] - row_lo[e])

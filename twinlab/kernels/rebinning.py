@@ -12,7 +12,9 @@ from numba import njit, prange
 
 
 @njit(cache=True, parallel=True, fastmath={"contract", "nsz"})
-def shift_views(projection, segment_first, segment_count, periodic, segment, shift, offset, weight, row_lo, row_hi, out):
+def shift_views(
+    projection, segment_first, segment_count, periodic, segment, shift, offset, weight, row_lo, row_hi, out
+):
     """Fan-beam rows at parallel angles: ``out[e, r, c] = sum_a weight[s, a, c] projection[view, r, c]``.
 
     Parameters
@@ -53,7 +55,9 @@ def shift_views(projection, segment_first, segment_count, periodic, segment, shi
 
 
 @njit(cache=True, parallel=True, fastmath={"contract", "nsz"})
-def shift_views_adjoint(parallel, entry_of, first_shift, count, periodic, offset, weight, row_lo, row_hi, out):
+def shift_views_adjoint(
+    parallel, entry_of, first_shift, count, periodic, offset, weight, row_lo, row_hi, out
+):
     """Transpose of :func:`shift_views` for one segment, as a gather.
 
     Parameters
@@ -88,7 +92,7 @@ def shift_views_adjoint(parallel, entry_of, first_shift, count, periodic, offset
 
 @njit(cache=True, parallel=True, fastmath={"contract", "nsz"})
 def sum_rows(filtered, n_t, row_lo, row_hi, det_lo, margin, n_rows, row_weight, out):
-    """Running weighted sums over rows, margins included: ``out[e, t, k] = sum_{r < k} w_r filtered[e, t, r]``.
+    """Running weighted sums over rows with margins: ``out[e, t, k] = sum_{r < k} w_r filtered[e, t, r]``.
 
     Parameters
     ----------
