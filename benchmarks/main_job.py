@@ -17,8 +17,7 @@ from pathlib import Path
 import dask
 from dask.callbacks import Callback
 
-from twinlab.study import load, plan
-from twinlab.study import engine
+from twinlab.study import engine, load, plan
 from twinlab.study.layout import Layout
 
 
@@ -58,8 +57,12 @@ def main() -> None:
     cases = [row for row in rows if row[0].startswith("case ")]
     for name, seconds, peak in [row for row in rows if not row[0].startswith("case ")]:
         print(f"| {name} | {seconds:.1f} | {expected.get(name, 0):.1f} | {peak:.2f} |")
-    print(f"| {len(cases)} cases | {sum(row[1] for row in cases):.1f} | | {max(row[2] for row in cases):.2f} |")
-    print(f"| all | {sum(row[1] for row in rows):.1f} | {work.seconds:.1f} | {max(row[2] for row in rows):.2f} |")
+    print(
+        f"| {len(cases)} cases | {sum(row[1] for row in cases):.1f} | | {max(row[2] for row in cases):.2f} |"
+    )
+    print(
+        f"| all | {sum(row[1] for row in rows):.1f} | {work.seconds:.1f} | {max(row[2] for row in rows):.2f} |"
+    )
 
 
 if __name__ == "__main__":

@@ -55,7 +55,12 @@ def _registry() -> dict[str, Variable]:
         ("organ", "z y x", "1", "organ label, an organ_id"),
         ("material_name", "material_id", "1", "name of the material in the physics registry"),
         ("organ_name", "organ_id", "1", "name of the organ"),
-        ("water_equivalent_diameter", "z", "mm", "diameter of the water cylinder that attenuates like the slice"),
+        (
+            "water_equivalent_diameter",
+            "z",
+            "mm",
+            "diameter of the water cylinder that attenuates like the slice",
+        ),
         # attenuation
         ("photoelectric", "energy", "cm2 g-1", "photoelectric mass attenuation coefficient"),
         ("rayleigh", "energy", "cm2 g-1", "coherent scattering mass attenuation coefficient"),
@@ -74,12 +79,32 @@ def _registry() -> dict[str, Variable]:
         ("row_lo", "view", "1", "first detector row that was computed"),
         ("row_hi", "view", "1", "end (exclusive) of the detector rows that were computed"),
         ("basis_mu", "basis energy", "cm2 g-1", "mass attenuation of a basis function"),
-        ("mixing", "basis mixed_material", "1", "makes basis_mu at any energy from the materials' mass attenuation"),
+        (
+            "mixing",
+            "basis mixed_material",
+            "1",
+            "makes basis_mu at any energy from the materials' mass attenuation",
+        ),
         ("signal", "view row channel", "keV mAs-1", "mean absorbed energy of a reading per mAs of the view"),
-        ("signal_variance", "view row channel", "keV2 mAs-1", "quantum variance of a reading per mAs of the view"),
+        (
+            "signal_variance",
+            "view row channel",
+            "keV2 mAs-1",
+            "quantum variance of a reading per mAs of the view",
+        ),
         ("air_signal", "row channel", "keV mAs-1", "mean absorbed energy of a reading without an object"),
-        ("water_polynomial", "channel power", "1", "water correction: projection = raw * sum_i c_i (raw/raw_max)^i"),
-        ("projection", "view row channel", "1", "water-corrected line integral (-log of the air-normalised signal)"),
+        (
+            "water_polynomial",
+            "channel power",
+            "1",
+            "water correction: projection = raw * sum_i c_i (raw/raw_max)^i",
+        ),
+        (
+            "projection",
+            "view row channel",
+            "1",
+            "water-corrected line integral (-log of the air-normalised signal)",
+        ),
         ("variance", "view row channel", "1", "variance of projection"),
         # image
         ("hu", "z y x", "HU", "CT number"),
@@ -90,9 +115,19 @@ def _registry() -> dict[str, Variable]:
         ("organ_dose_sd", "organ_id", "mGy", "standard uncertainty of organ_dose (statistical)"),
         ("organ_mass", "organ_id", "g", "mass of the organ inside the phantom"),
         ("organ_coverage", "organ_id", "1", "share of the organ's mass inside the imaged range"),
-        ("organ_cut", "organ_id", "1", "whether the organ reaches the end of the phantom and may be incomplete"),
+        (
+            "organ_cut",
+            "organ_id",
+            "1",
+            "whether the organ reaches the end of the phantom and may be incomplete",
+        ),
         ("ctdi100_centre", "", "mGy", "CTDI100 at the centre per 100 mAs"),
-        ("ctdi100_periphery", "", "mGy", "CTDI100 10 mm below the surface per 100 mAs, mean over the circumference"),
+        (
+            "ctdi100_periphery",
+            "",
+            "mGy",
+            "CTDI100 10 mm below the surface per 100 mAs, mean over the circumference",
+        ),
         ("ctdi_w", "", "mGy", "weighted CTDI per 100 mAs"),
         ("ctdi100_centre_sd", "", "mGy", "standard uncertainty of ctdi100_centre (statistical)"),
         ("ctdi100_periphery_sd", "", "mGy", "standard uncertainty of ctdi100_periphery (statistical)"),
@@ -124,7 +159,12 @@ COORDINATES: Mapping[str, tuple[str, str]] = {
 
 
 def label(
-    name: str, values: Any, coords: Mapping[str, Any] | None = None, *, dims: Sequence[str] | None = None, **attrs: Any
+    name: str,
+    values: Any,
+    coords: Mapping[str, Any] | None = None,
+    *,
+    dims: Sequence[str] | None = None,
+    **attrs: Any,
 ) -> xr.DataArray:
     """DataArray of a registered variable with its units and long name.
 
@@ -158,7 +198,11 @@ def label(
     if dims[len(dims) - len(var.dims) :] != var.dims:
         refuse(f"label({name})", f"dims ending with {var.dims}", dims)
     array = xr.DataArray(
-        values, dims=dims, coords=coords, name=name, attrs={"units": var.units, "long_name": var.long_name, **attrs}
+        values,
+        dims=dims,
+        coords=coords,
+        name=name,
+        attrs={"units": var.units, "long_name": var.long_name, **attrs},
     )
     for coord in array.coords:
         if coord in COORDINATES:
@@ -191,7 +235,11 @@ def check(data: xr.Dataset | xr.DataArray, *names: str, where: str) -> None:
         elif name in data:
             array = data[name]
         else:
-            refuse(where, f"a variable {name!r} ({var.long_name} [{var.units}])", f"variables {sorted(map(str, data))}")
+            refuse(
+                where,
+                f"a variable {name!r} ({var.long_name} [{var.units}])",
+                f"variables {sorted(map(str, data))}",
+            )
         if tuple(array.dims)[array.ndim - len(var.dims) :] != var.dims:
             refuse(where, f"{name} with dims {var.dims}", f"dims {array.dims}")
         if array.attrs.get("units") != var.units:
@@ -212,7 +260,11 @@ def spacing(coord: xr.DataArray, *, where: str = "spacing") -> float:
     steps = np.diff(values)
     step = float(values[-1] - values[0]) / (values.size - 1)
     if step <= 0 or np.abs(steps - step).max() > 1e-3 * abs(step):
-        refuse(where, f"coordinate {coord.name!r} even and ascending", f"steps {steps.min():g} to {steps.max():g}")
+        refuse(
+            where,
+            f"coordinate {coord.name!r} even and ascending",
+            f"steps {steps.min():g} to {steps.max():g}",
+        )
     return step
 
 
@@ -374,5 +426,7 @@ def _feed(digest: Any, part: Any) -> None:
 def source_key() -> str:
     """Hash of the package's own source, so that changed code never meets old results."""
     root = Path(__file__).parent
-    files = sorted(p for p in root.rglob("*") if p.suffix in {".py", ".yaml", ".csv"} and "__pycache__" not in p.parts)
+    files = sorted(
+        p for p in root.rglob("*") if p.suffix in {".py", ".yaml", ".csv"} and "__pycache__" not in p.parts
+    )
     return content_key([(p.relative_to(root).as_posix(), p.read_bytes()) for p in files])

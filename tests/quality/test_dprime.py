@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from twinlab.quality import dprime_fourier, dprime_from_responses, dprime_linear, eye_filter, npwe_template, nps
+from twinlab.quality import (
+    dprime_fourier,
+    dprime_from_responses,
+    dprime_linear,
+    eye_filter,
+    nps,
+    npwe_template,
+)
 from twinlab.schema import InputError
 
 
@@ -23,7 +30,9 @@ def test_npw_in_white_noise_is_the_matched_filter():
     signal = disc()
     # White noise of variance v in pixels of area a: d'^2 = sum s^2 / v; NPS = v a. An identity of Parseval.
     expected = np.sqrt(float((signal**2).sum()) / 400.0)
-    assert dprime_fourier(signal, flat_spectrum(signal, 400.0 * 0.25), eye=False) == pytest.approx(expected, rel=1e-10)
+    assert dprime_fourier(signal, flat_spectrum(signal, 400.0 * 0.25), eye=False) == pytest.approx(
+        expected, rel=1e-10
+    )
 
 
 def test_fourier_and_template_agree_with_the_eye():
@@ -46,7 +55,9 @@ def test_eye_filter_peaks_at_one_near_four_cycles_per_degree():
 def test_ensemble_estimate_is_unbiased_and_its_uncertainty_right():
     rng = np.random.default_rng(3)
     true, n, runs = 1.5, 20, 4000
-    found = np.array([dprime_from_responses(rng.normal(true, 1, n), rng.normal(0, 1, n)) for _ in range(runs)])
+    found = np.array(
+        [dprime_from_responses(rng.normal(true, 1, n), rng.normal(0, 1, n)) for _ in range(runs)]
+    )
     # Standard error of the mean of 4,000 runs is 0.36 / 63 = 0.006: 3 sigma.
     assert found[:, 0].mean() == pytest.approx(true, abs=0.02)
     assert found[:, 1].mean() == pytest.approx(found[:, 0].std(), rel=0.05)  # sd of an sd over 4,000: 1.1 %

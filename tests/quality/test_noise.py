@@ -11,7 +11,9 @@ from twinlab.schema import InputError
 def white(n: int, size: int, sd: float, step: float, seed: int = 1) -> xr.DataArray:
     values = np.random.default_rng(seed).normal(0, sd, (n, size, size))
     grid = np.arange(size) * step
-    return xr.DataArray(values, dims=("repeat", "y", "x"), coords={"y": grid, "x": grid}, attrs={"units": "HU"})
+    return xr.DataArray(
+        values, dims=("repeat", "y", "x"), coords={"y": grid, "x": grid}, attrs={"units": "HU"}
+    )
 
 
 def test_nps_integrates_to_the_variance():
@@ -19,7 +21,9 @@ def test_nps_integrates_to_the_variance():
     spectrum = nps(rois)
     df = float(spectrum.fx[1] - spectrum.fx[0])
     # Parseval: an identity, so rounding only.
-    assert float(spectrum.sum() * df * df) == pytest.approx(float(rois.var("repeat", ddof=1).mean()), rel=1e-10)
+    assert float(spectrum.sum() * df * df) == pytest.approx(
+        float(rois.var("repeat", ddof=1).mean()), rel=1e-10
+    )
 
 
 def test_white_noise_is_flat_at_variance_times_pixel_area():

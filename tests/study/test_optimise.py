@@ -53,7 +53,9 @@ def test_position_spread_becomes_dose_uncertainty():
     table = dose_at_target(data, 2.4)
     relative = float(data["dprime_sd"].isel(mas=2).squeeze() / data["dprime"].isel(mas=2).squeeze())
     # dose ~ d'^-2, so its relative uncertainty is twice that of d'; second order and draws: 8 %
-    assert float(table["dose_sd"].squeeze() / table["dose"].squeeze()) == pytest.approx(2 * relative, rel=0.08)
+    assert float(table["dose_sd"].squeeze() / table["dose"].squeeze()) == pytest.approx(
+        2 * relative, rel=0.08
+    )
 
 
 def test_clear_winner_is_recommended():
@@ -97,7 +99,9 @@ def test_pareto_front_keeps_only_undominated_cases():
     assert pareto_front(dose, dprime).values.tolist() == [True, True, False, False, False]
 
 
-@pytest.mark.parametrize(("kwargs", "word"), [({"target": -1}, "target"), ({"target": 1, "confidence": 2}, "confidence")])
+@pytest.mark.parametrize(
+    ("kwargs", "word"), [({"target": -1}, "target"), ({"target": 1, "confidence": 2}, "confidence")]
+)
 def test_wrong_arguments(kwargs, word):
     with pytest.raises(InputError, match=word):
         recommend(results([0.02], [2.0]), **kwargs)

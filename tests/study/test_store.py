@@ -10,9 +10,13 @@ from twinlab.study import store
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):
-    with pytest.raises(RuntimeError), store.atomic(tmp_path / "a.nc") as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+    def stop_halfway():
+        with store.atomic(tmp_path / "a.nc") as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        stop_halfway()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     submod_attrs={
         "organs": ["simulate"],
         "ctdi": ["ctdi", "ctdi_vol", "dlp", "output_factor", "published_ctdi_w"],
+        "size": ["ssde_factor"],
         "beam": ["beam_source", "default_isocentre", "stations"],
     },
 )

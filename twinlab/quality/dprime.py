@@ -94,7 +94,9 @@ def npwe_template(signal: xr.DataArray, *, eye: bool = True, **viewing: float) -
     return signal.copy(data=seen)
 
 
-def dprime_fourier(signal: xr.DataArray, spectrum: xr.DataArray, *, eye: bool = True, **viewing: float) -> float:
+def dprime_fourier(
+    signal: xr.DataArray, spectrum: xr.DataArray, *, eye: bool = True, **viewing: float
+) -> float:
     """NPWE detectability in stationary noise.
 
     ``d'^2 = [sum |S|^2 E^2 df]^2 / sum |S|^2 E^4 NPS df`` [2]_, with S the Fourier transform of the signal.
@@ -119,7 +121,9 @@ def dprime_fourier(signal: xr.DataArray, spectrum: xr.DataArray, *, eye: bool = 
     dy, dx = spacing(signal["y"], where="dprime_fourier"), spacing(signal["x"], where="dprime_fourier")
     fy = np.fft.fftshift(np.fft.fftfreq(signal.sizes["y"], dy))
     fx = np.fft.fftshift(np.fft.fftfreq(signal.sizes["x"], dx))
-    if signal.shape != spectrum.shape or not (np.allclose(fy, spectrum["fy"]) and np.allclose(fx, spectrum["fx"])):
+    if signal.shape != spectrum.shape or not (
+        np.allclose(fy, spectrum["fy"]) and np.allclose(fx, spectrum["fx"])
+    ):
         refuse("dprime_fourier", f"a spectrum on the signal's grid {signal.shape}", spectrum.shape)
     power = np.abs(np.fft.fftshift(np.fft.fft2(np.asarray(signal, float))) * dy * dx) ** 2
     e2 = eye_filter(np.hypot(fy[:, None], fx[None, :]), **viewing) ** 2 if eye else np.ones_like(power)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -53,7 +53,11 @@ def sphere_chords(geometry: xr.Dataset, *, centre_mm: tuple[float, float, float]
     if radius_mm <= 0:
         refuse("sphere_chords", "a positive radius", radius_mm)
     flat = "u" in geometry.coords
-    fan = np.arctan(np.asarray(geometry["u"], float) / detector) if flat else np.asarray(geometry["fan_angle"], float)
+    fan = (
+        np.arctan(np.asarray(geometry["u"], float) / detector)
+        if flat
+        else np.asarray(geometry["fan_angle"], float)
+    )
     rows = np.asarray(geometry["row"], float)
     angle = np.asarray(geometry["view_angle"], float)
     x = centre_mm[0] - attrs["isocentre_x_mm"] - distance * np.sin(angle)
@@ -80,7 +84,9 @@ def sphere_chords(geometry: xr.Dataset, *, centre_mm: tuple[float, float, float]
     along = detector / np.cos(g) if flat else np.full_like(g, detector)
     norm = np.hypot(along, v)
     # Component of the centre along each ray; its distance from the ray follows by Pythagoras.
-    on_ray = ((depth[:, None, None] * np.cos(g) + aside[:, None, None] * np.sin(g)) * along + z[:, None, None] * v) / norm
+    on_ray = (
+        (depth[:, None, None] * np.cos(g) + aside[:, None, None] * np.sin(g)) * along + z[:, None, None] * v
+    ) / norm
     off2 = (in_plane**2 + z**2)[:, None, None] - on_ray**2
     chord2 = radius_mm**2 - off2
     hit = valid & (chord2 > 0)
@@ -88,7 +94,9 @@ def sphere_chords(geometry: xr.Dataset, *, centre_mm: tuple[float, float, float]
     return Chords(i, row_in[i, r], channel_in[i, c], 2 * np.sqrt(chord2[hit]))
 
 
-def roi_grid(centre_mm: tuple[float, float, float], *, size_mm: float, pixel_mm: float) -> dict[str, NDArray[np.float64]]:
+def roi_grid(
+    centre_mm: tuple[float, float, float], *, size_mm: float, pixel_mm: float
+) -> dict[str, NDArray[np.float64]]:
     """Axial region of interest of one slice, centred on a point.
 
     Returns
@@ -102,7 +110,12 @@ def roi_grid(centre_mm: tuple[float, float, float], *, size_mm: float, pixel_mm:
 
 
 def lesion_image(
-    geometry: xr.Dataset, chords: Chords, *, grid: dict[str, NDArray[np.float64]], kernel: str, slice_thickness_mm: float
+    geometry: xr.Dataset,
+    chords: Chords,
+    *,
+    grid: dict[str, NDArray[np.float64]],
+    kernel: str,
+    slice_thickness_mm: float,
 ) -> xr.DataArray:
     """Image of a sphere of +1 HU as this scanner and kernel show it, noise-free.
 
@@ -122,13 +135,17 @@ def lesion_image(
     """
     shape = (geometry.sizes["view"], geometry.sizes["row"], geometry.sizes["channel"])
     values = np.zeros(shape, np.float32)
-    values[chords.view, chords.row, chords.channel] = chords.length_mm * geometry.attrs["mu_water_per_mm"] * 1e-3
+    values[chords.view, chords.row, chords.channel] = (
+        chords.length_mm * geometry.attrs["mu_water_per_mm"] * 1e-3
+    )
     scan = geometry.assign(projection=label("projection", values))
     # reconstruct() is affine: -1000 HU for empty projections
     return reconstruct(scan, grid=grid, kernel=kernel, slice_thickness_mm=slice_thickness_mm) + 1000.0
 
 
-def noise_probe(shape: tuple[int, ...], *, pixel_mm: float, distance_mm: float = 6.0, seed: int = 0) -> NDArray[np.float32]:
+def noise_probe(
+    shape: tuple[int, ...], *, pixel_mm: float, distance_mm: float = 6.0, seed: int = 0
+) -> NDArray[np.float32]:
     """Pixels of random sign on a grid so wide that their noise is hardly correlated.
 
     ``sum(adjoint(probe)^2 var(p)) / sum(probe^2)`` is then the mean variance of the region's pixels: one transpose
@@ -183,7 +200,7 @@ def observer_rays(
     template = np.asarray(npwe_template(signal, eye=eye, **viewing), np.float32)
     probe = noise_probe(signal.shape, pixel_mm=float(grid["x"][1] - grid["x"][0]))
     probe /= np.sqrt((probe**2).sum())
-    kwargs = {"grid": grid, "kernel": kernel, "slice_thickness_mm": slice_thickness_mm}
+    kwargs: dict[str, Any] = {"grid": grid, "kernel": kernel, "slice_thickness_mm": slice_thickness_mm}
     return adjoint(template, geometry, **kwargs), adjoint(probe, geometry, **kwargs)
 
 
@@ -231,7 +248,9 @@ def projection_change(
         reaching = np.exp(-(path[:, part].T.astype(float) @ mu)) * spectrum[c]
         with_object = reaching * np.exp(-chord_mm[part, None] * 0.1 * extra[None, :])
         before, after = (-np.log(signal.sum(1) / total[c]) for signal in (reaching, with_object))
-        change[part] = _corrected(after, polynomial[c], raw_max[c]) - _corrected(before, polynomial[c], raw_max[c])
+        change[part] = _corrected(after, polynomial[c], raw_max[c]) - _corrected(
+            before, polynomial[c], raw_max[c]
+        )
     return change
 
 

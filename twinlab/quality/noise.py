@@ -110,7 +110,9 @@ def nps_radial(spectrum: xr.DataArray, *, bin_width_per_mm: float | None = None)
     filled = count > 0
     total = np.bincount(index[keep], weights=np.asarray(spectrum.transpose("fy", "fx"), float).ravel()[keep])
     frequency = np.bincount(index[keep], weights=radius[keep])
-    return label("nps_radial", (total[filled] / count[filled]), {"frequency": frequency[filled] / count[filled]})
+    return label(
+        "nps_radial", (total[filled] / count[filled]), {"frequency": frequency[filled] / count[filled]}
+    )
 
 
 def _check_repeats(data: xr.DataArray, where: str) -> None:

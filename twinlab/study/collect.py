@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import xarray as xr
 
@@ -16,7 +14,9 @@ GRID = ("kv", "mas", "pitch", "kernel", "seed")
 BODY = "body"
 
 
-def assemble_case(layout: Layout, *, kv: float, mas: float, pitch: float, kernel: str, seed: int) -> xr.Dataset:
+def assemble_case(
+    layout: Layout, *, kv: float, mas: float, pitch: float, kernel: str, seed: int
+) -> xr.Dataset:
     """One case: image quality, organ doses and scanner dose of one protocol.
 
     Returns
@@ -38,7 +38,7 @@ def assemble_case(layout: Layout, *, kv: float, mas: float, pitch: float, kernel
     quality = xr.concat(places, dim="position", join="exact")
     image = store.read(layout.images(kv, pitch, seed)).sel(mas=mas, kernel=kernel, drop=True)
     dose = store.read(layout.dose(kv, pitch, seed))
-    scale = mas / float(dose.attrs["mas"])
+    scale = mas / float(dose.attrs["rotation_mas"])
     ctdi = store.read(layout.ctdi(kv))
     calibration = float(ctdi["output_factor_sd"] / ctdi["output_factor"])
     protocol = study.protocol_at(kv=kv, pitch=pitch, kernel=kernel, mas=mas)
@@ -47,7 +47,7 @@ def assemble_case(layout: Layout, *, kv: float, mas: float, pitch: float, kernel
     of_ctdi = float(ctdi["ctdi_w_sd"] / ctdi["ctdi_w"])
     organ_sd = np.hypot(dose["organ_dose_sd"], dose["organ_dose"] * calibration)
     metric, metric_sd = _metric(dose, study.dose_metric)
-    metric_sd = np.hypot(metric_sd, metric * calibration)
+    metric_sd = (metric_sd**2 + (metric * calibration) ** 2) ** 0.5
     case = xr.Dataset(
         {
             "dprime_at": quality["dprime"],
@@ -69,7 +69,9 @@ def assemble_case(layout: Layout, *, kv: float, mas: float, pitch: float, kernel
         },
     ).reset_coords(drop=True)
     case = case.assign_coords(organ_name=("organ_id", dose["organ_name"].values))
-    return case.expand_dims({name: [value] for name, value in zip(GRID, (kv, mas, pitch, kernel, seed), strict=True)})
+    return case.expand_dims(
+        {name: [value] for name, value in zip(GRID, (kv, mas, pitch, kernel, seed), strict=True)}
+    )
 
 
 def _metric(dose: xr.Dataset, metric: str) -> tuple[xr.DataArray, xr.DataArray]:
@@ -79,7 +81,7 @@ def _metric(dose: xr.Dataset, metric: str) -> tuple[xr.DataArray, xr.DataArray]:
     """
     if metric == BODY:
         mass = dose["organ_mass"] / dose["organ_mass"].sum()
-        return (dose["organ_dose"] * mass).sum(), np.sqrt(((dose["organ_dose_sd"] * mass) ** 2).sum())
+        return (dose["organ_dose"] * mass).sum(), ((dose["organ_dose_sd"] * mass) ** 2).sum() ** 0.5
     names = [str(name) for name in dose["organ_name"].values]
     if metric not in names:
         refuse("dose_metric", f"{BODY!r} or one of {', '.join(sorted(names))}", repr(metric))
@@ -88,10 +90,19 @@ def _metric(dose: xr.Dataset, metric: str) -> tuple[xr.DataArray, xr.DataArray]:
 
 
 #: Variables that do not depend on the kernel.
-_NO_KERNEL = (
-    "organ_dose organ_dose_sd organ_mass organ_coverage dose_metric dose_sd_metric ctdi_vol ctdi_vol_sd dlp dlp_sd "
-    "output_factor"
-).split()
+_NO_KERNEL = [
+    "organ_dose",
+    "organ_dose_sd",
+    "organ_mass",
+    "organ_coverage",
+    "dose_metric",
+    "dose_sd_metric",
+    "ctdi_vol",
+    "ctdi_vol_sd",
+    "dlp",
+    "dlp_sd",
+    "output_factor",
+]
 
 _MEANING = {
     "dprime": ("1", "detectability, mean over places and seeds"),

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import platform
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import dask
 import xarray as xr
+from dask.callbacks import Callback
 from dask.delayed import Delayed
 from tqdm import tqdm
 
@@ -23,6 +22,7 @@ from twinlab.study import planning, stages, store
 from twinlab.study.collect import collect
 from twinlab.study.layout import Layout
 from twinlab.study.models import Study
+from twinlab.study.progress import Progress
 
 
 def run(
@@ -69,11 +69,11 @@ def run(
     store.save_json(study.model_dump(mode="json"), layout.folder / "study.json")
     began = time.time()
     tasks, costs = graph(layout, work)
-    with _bar(work.seconds, study.name, progress) as tick:
+    with Progress(study.name, {name: costs[name] for name in tasks if name in costs}, show=progress) as bar:
         if scheduler is None:
-            _run_here(tasks, costs, tick)
+            _run_here(tasks, bar)
         else:
-            _run_there(tasks, costs, tick, scheduler)
+            _run_there(tasks, bar, scheduler)
         collected = collect(layout)
     store.save_json(_provenance(layout, time.time() - began), layout.folder / "provenance.json")
     store.save(collected, layout.results)
@@ -88,7 +88,9 @@ def graph(layout: Layout, work: planning.Plan) -> tuple[dict[str, Delayed], dict
     costs = {stage.name: stage.seconds for stage in work.stages}
     tasks: dict[str, Delayed] = {}
 
-    def add(name: str, done: bool, function: Callable[..., str], *args: Any, after: tuple[str, ...] = ()) -> None:
+    def add(
+        name: str, done: bool, function: Callable[..., str], *args: Any, after: tuple[str, ...] = ()
+    ) -> None:
         if not done:
             needs = [tasks[key] for key in after if key in tasks]
             tasks[name] = dask.delayed(function, pure=False)(study, root, *args, needs, dask_key_name=name)
@@ -116,12 +118,26 @@ def graph(layout: Layout, work: planning.Plan) -> tuple[dict[str, Delayed], dict
 def _add_image_stages(layout: Layout, pitch: float, ctdi: tuple[str, ...], add: Callable[..., None]) -> None:
     study = layout.study
     quality = [
-        (planning.quality_name(pitch, seed, i), layout.quality(pitch, seed, i).is_file(), stages.make_quality, pitch, seed, i)
+        (
+            planning.quality_name(pitch, seed, i),
+            layout.quality(pitch, seed, i).is_file(),
+            stages.make_quality,
+            pitch,
+            seed,
+            i,
+        )
         for seed in study.seed
         for i in range(study.n_positions)
     ]
     images = [
-        (planning.images_name(kv, pitch, seed), layout.images(kv, pitch, seed).is_file(), stages.make_images, kv, pitch, seed)
+        (
+            planning.images_name(kv, pitch, seed),
+            layout.images(kv, pitch, seed).is_file(),
+            stages.make_images,
+            kv,
+            pitch,
+            seed,
+        )
         for seed in study.seed
         for kv in study.kv
     ]
@@ -131,74 +147,35 @@ def _add_image_stages(layout: Layout, pitch: float, ctdi: tuple[str, ...], add: 
         add(*item, after=(planning.rays_name(pitch),))
 
 
-def _run_here(tasks: dict[str, Delayed], costs: dict[str, float], tick: Callable[[str, float, bool], None]) -> None:
-    from dask.callbacks import Callback
-
+def _run_here(tasks: dict[str, Delayed], bar: Progress) -> None:
     def start(key: Any, *_: Any) -> None:
-        tick(str(key), 0.0, True)
+        bar.start(str(key))
 
     def end(key: Any, *_: Any) -> None:
-        tick(str(key), costs.get(str(key), 0.0), False)
+        bar.finish(str(key))
 
     with Callback(pretask=start, posttask=end):
         dask.compute(*tasks.values(), scheduler="threads", num_workers=1, optimize_graph=False)
 
 
-def _run_there(
-    tasks: dict[str, Delayed], costs: dict[str, float], tick: Callable[[str, float, bool], None], address: str
-) -> None:
+def _run_there(tasks: dict[str, Delayed], bar: Progress, address: str) -> None:
     from distributed import Client, as_completed
 
     try:
         client = Client(address, timeout="10s")
     except (OSError, ValueError, TimeoutError) as error:
-        refuse("scheduler", "the address of a running dask scheduler, like tcp://host:8786", f"{address} ({error})")
+        refuse(
+            "scheduler",
+            "the address of a running dask scheduler, like tcp://host:8786",
+            f"{address} ({error})",
+        )
     with client:
         futures = dict(zip(tasks, client.compute(list(tasks.values()), optimize_graph=False), strict=True))
         names = {future.key: name for name, future in futures.items()}
         for future in as_completed(futures.values()):
             future.result()
-            tick(names[future.key], costs.get(names[future.key], 0.0), False)
-        del futures
-
-
-@contextmanager
-def _bar(total: float, name: str, show: bool) -> Iterator[Callable[[str, float, bool], None]]:
-    """Progress bar in estimated seconds; it moves while a stage runs, up to that stage's share."""
-    if not show:
-        yield lambda *_: None
-        return
-    state = {"label": "", "since": time.time(), "done": 0.0, "cost": 0.0}
-    stop = threading.Event()
-    form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} elapsed, about {remaining} left"
-    bar = tqdm(total=max(total, 1.0), desc=name, bar_format=form, mininterval=0.5, ascii=True, dynamic_ncols=True)
-    costs: dict[str, float] = {}
-
-    def tick(label: str, cost: float, starting: bool) -> None:
-        if starting:
-            state.update(label=label, since=time.time())
-            if not label.startswith("case "):
-                bar.set_description_str(f"{name}: {label}")
-        else:
-            costs[label] = cost
-            state["done"] = float(state["done"]) + cost  # type: ignore[arg-type]
-            bar.n = min(float(state["done"]), bar.total)  # type: ignore[arg-type]
-            bar.refresh()
-
-    def beat() -> None:
-        while not stop.wait(1.0):
-            bar.refresh()
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield tick
-        bar.n = bar.total
-        bar.set_description_str(f"{name}: done")
-    finally:
-        stop.set()
-        thread.join()
-        bar.close()
+            bar.finish(names[future.key])
+        futures.clear()  # release before the client closes
 
 
 def _provenance(layout: Layout, seconds: float) -> dict[str, Any]:
@@ -230,5 +207,7 @@ def status(outputs: str | Path | None = None) -> list[dict[str, Any]]:
         total = len(study.kv) * len(study.mas) * len(study.pitch) * len(study.kernel) * len(study.seed)
         done = len(list((file.parent / "cases").glob("*.nc")))
         finished = (file.parent / "results.nc").is_file()
-        found.append({"name": study.name, "folder": file.parent, "cases": total, "done": done, "finished": finished})
+        found.append(
+            {"name": study.name, "folder": file.parent, "cases": total, "done": done, "finished": finished}
+        )
     return found

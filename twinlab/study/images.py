@@ -21,7 +21,9 @@ from twinlab.study.models import Study
 from twinlab.study.rays import lesion_attenuation, window_of
 
 
-def _lesion(folder: Path, seed: int, position: int) -> tuple[tuple[float, float, float], Chords, dict[str, NDArray]]:
+def _lesion(
+    folder: Path, seed: int, position: int
+) -> tuple[tuple[float, float, float], Chords, dict[str, NDArray]]:
     """Centre, chords, and change of the projections by kV, of one stored lesion."""
     with np.load(folder / f"lesion-{seed}-{position}.npz") as stored:
         data = {name: stored[name] for name in stored.files}
@@ -89,10 +91,14 @@ def detectability(layout: Layout, pitch: float, seed: int, position: int) -> xr.
 def _dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     """Sum of products, in float64 and in a fixed order, unlike BLAS, so that no thread count changes it."""
     step = 1 << 16
-    return float(sum((a[i : i + step] * b[i : i + step]).sum(dtype=np.float64) for i in range(0, a.size, step)))
+    return float(
+        sum((a[i : i + step] * b[i : i + step]).sum(dtype=np.float64) for i in range(0, a.size, step))
+    )
 
 
-def lesion_contrast_hu(layout: Layout, pitch: float, chords: Chords, changes: dict[str, NDArray]) -> list[float]:
+def lesion_contrast_hu(
+    layout: Layout, pitch: float, chords: Chords, changes: dict[str, NDArray]
+) -> list[float]:
     """Contrast of the lesion in HU at each kV: change of the projections per length, over that of water."""
     found = []
     for kv in layout.study.kv:
@@ -132,7 +138,7 @@ def examples(layout: Layout, kv: float, pitch: float, seed: int) -> xr.Dataset:
     for j, mas in enumerate(study.mas):
         if not study.reachable(mas):
             continue
-        scan = ct.acquire(paths, protocol, mas=mas, realisation=j, **kwargs)
+        scan = ct.acquire(paths, protocol, mas=mas, realisation=round(kv) * 100 + j, **kwargs)
         for k, kernel in enumerate(study.kernel):
             image = reconstruct(scan, grid=grid, kernel=kernel, slice_thickness_mm=thickness)[0]
             images[j, k] = image

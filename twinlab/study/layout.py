@@ -15,7 +15,14 @@ from twinlab.study.store import outputs_root
 
 #: Fields that decide what the scan sees and where the lesion sits in it.
 _LESION = ("lesion_organ", "lesion_centre_mm", "lesion_diameter_mm", "n_positions", "position_spread_mm")
-_OBSERVER = ("roi_size_mm", "roi_pixel_mm", "eye_filter", "viewing_distance_mm", "display_magnification", "kernel")
+_OBSERVER = (
+    "roi_size_mm",
+    "roi_pixel_mm",
+    "eye_filter",
+    "viewing_distance_mm",
+    "display_magnification",
+    "kernel",
+)
 _CONTRAST = ("lesion_contrast_hu", "lesion_iodine_mg_ml")
 
 
@@ -38,7 +45,11 @@ class Layout:
     def _protocol(self, kv: float, pitch: float) -> dict[str, Any]:
         protocol = self.study.protocol_at(kv=kv, pitch=pitch).model_dump(mode="json")
         # mAs and kernel are applied afterwards, so they are no part of a beam's identity
-        return {k: v for k, v in protocol.items() if k not in ("tube_current_ma", "quality_reference_mas", "kernel")}
+        return {
+            k: v
+            for k, v in protocol.items()
+            if k not in ("tube_current_ma", "quality_reference_mas", "kernel")
+        }
 
     def _some(self, *names: str) -> dict[str, Any]:
         return {name: getattr(self.study, name) for name in names}
@@ -47,7 +58,9 @@ class Layout:
     def key(self) -> str:
         """Key of the whole study."""
         study = self.study.model_dump(mode="json")
-        protocols = [self._protocol(kv, pitch) for kv, pitch in itertools.product(self.study.kv, self.study.pitch)]
+        protocols = [
+            self._protocol(kv, pitch) for kv, pitch in itertools.product(self.study.kv, self.study.pitch)
+        ]
         return content_key(study, protocols, self._patient)
 
     @property
@@ -74,7 +87,12 @@ class Layout:
     def dose(self, kv: float, pitch: float, seed: int) -> Path:
         """Dose per 100 mAs of one beam."""
         key = content_key(
-            "dose", self._patient, self._protocol(kv, pitch), self.study.scan_range_mm, self.study.histories, seed
+            "dose",
+            self._patient,
+            self._protocol(kv, pitch),
+            self.study.scan_range_mm,
+            self.study.histories,
+            seed,
         )
         return self.cache / f"dose-{key}.nc"
 
@@ -82,7 +100,10 @@ class Layout:
         """Scratch folder: line integrals and ray variances of one pitch; removed when the study ends."""
         beams = [self._protocol(kv, pitch) for kv in self.study.kv]
         key = content_key(
-            "rays", self._patient, beams, self._some(*_LESION, *_CONTRAST, *_OBSERVER, "seed", "ctdi_histories")
+            "rays",
+            self._patient,
+            beams,
+            self._some(*_LESION, *_CONTRAST, *_OBSERVER, "seed", "ctdi_histories"),
         )
         return self.cache / f"rays-{key}"
 
@@ -99,7 +120,9 @@ class Layout:
     def cases(self) -> Iterator[dict[str, Any]]:
         """The grid, case by case."""
         study = self.study
-        for kv, mas, pitch, kernel, seed in itertools.product(study.kv, study.mas, study.pitch, study.kernel, study.seed):
+        for kv, mas, pitch, kernel, seed in itertools.product(
+            study.kv, study.mas, study.pitch, study.kernel, study.seed
+        ):
             yield {"kv": kv, "mas": mas, "pitch": pitch, "kernel": kernel, "seed": seed}
 
     def case(self, *, kv: float, mas: float, pitch: float, kernel: str, seed: int) -> Path:

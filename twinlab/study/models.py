@@ -42,7 +42,9 @@ class Study(Model):
     display_magnification: PositiveFloat = 1.0
     dprime_target: PositiveFloat
     confidence: float = Field(0.95, ge=0.5, lt=1)
-    dose_metric: str = Field("body", description="organ whose dose is minimised; body: all tissue in the scan")
+    dose_metric: str = Field(
+        "body", description="organ whose dose is minimised; body: all tissue in the scan"
+    )
     histories: PositiveInt = Field(description="photons per kV and pitch")
     ctdi_histories: PositiveInt = 2_000_000
     dose_voxel_mm: PositiveFloat = 4.0
@@ -59,12 +61,16 @@ class Study(Model):
     def _sensible(self) -> Self:
         if len(self.lesion_centre_mm) not in (0, 3):
             raise ValueError("lesion_centre_mm: expected x, y, z or nothing")
-        if len(self.scan_range_mm) not in (0, 2) or (self.scan_range_mm and self.scan_range_mm[0] >= self.scan_range_mm[1]):
+        if len(self.scan_range_mm) not in (0, 2) or (
+            self.scan_range_mm and self.scan_range_mm[0] >= self.scan_range_mm[1]
+        ):
             raise ValueError("scan_range_mm: expected two ascending values or nothing")
         if self.lesion_contrast_hu == 0 and self.lesion_iodine_mg_ml == 0:
             raise ValueError("expected a lesion with lesion_contrast_hu or lesion_iodine_mg_ml")
         if self.roi_size_mm < 2.5 * self.lesion_diameter_mm:
-            raise ValueError("roi_size_mm: expected at least 2.5 lesion diameters, to hold the blurred lesion")
+            raise ValueError(
+                "roi_size_mm: expected at least 2.5 lesion diameters, to hold the blurred lesion"
+            )
         return self
 
     def base_protocol(self) -> Protocol:
@@ -77,7 +83,9 @@ class Study(Model):
         """
         return load_protocol(self.protocol)
 
-    def protocol_at(self, *, kv: float, pitch: float, kernel: str | None = None, mas: float | None = None) -> Protocol:
+    def protocol_at(
+        self, *, kv: float, pitch: float, kernel: str | None = None, mas: float | None = None
+    ) -> Protocol:
         """One protocol of the grid; without ``mas``, at the smallest of the grid.
 
         Raises

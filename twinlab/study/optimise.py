@@ -57,12 +57,16 @@ def pooled(results: xr.Dataset) -> xr.Dataset:
     if "seed" not in results.dims:
         return results
     n = results.sizes["seed"]
-    out = xr.Dataset(coords={k: v for k, v in results.coords.items() if "seed" not in v.dims}, attrs=results.attrs)
+    out = xr.Dataset(
+        coords={k: v for k, v in results.coords.items() if "seed" not in v.dims}, attrs=results.attrs
+    )
     for name, array in results.data_vars.items():
         if "seed" not in array.dims:
             out[name] = array
         elif "position" in array.dims:
-            flat = array.stack(place=("seed", "position")).drop_vars(["place", "seed", "position"], errors="ignore")
+            flat = array.stack(place=("seed", "position")).drop_vars(
+                ["place", "seed", "position"], errors="ignore"
+            )
             out[name] = flat.rename(place="position")
         elif str(name).endswith("_sd") or "_sd_" in str(name):
             out[name] = np.sqrt((array**2).sum("seed", skipna=False)) / n
@@ -205,7 +209,9 @@ def dose_at_target(results: xr.Dataset, target: float, *, seed: int = 0) -> xr.D
     return out
 
 
-def recommend(results: xr.Dataset, *, target: float, confidence: float = 0.95, seed: int = 0) -> Recommendation:
+def recommend(
+    results: xr.Dataset, *, target: float, confidence: float = 0.95, seed: int = 0
+) -> Recommendation:
     """Setting that reaches the target d' at the least dose, or the word that none can be told apart.
 
     Parameters

@@ -14,7 +14,6 @@ from twinlab import sample
 from twinlab.schema import content_key, refuse
 from twinlab.study.models import Study
 
-
 #: The sample patient at a coarser grid, for quick tests.
 SMALL = "lidc-idri-0001-small"
 
@@ -96,13 +95,17 @@ def lesion_positions(phantom: xr.Dataset, study: Study, seed: int) -> list[tuple
     InputError
         No such organ, or no room for the lesion in it there.
     """
-    names = {str(n): int(i) for n, i in zip(phantom["organ_name"].values, phantom["organ_id"].values, strict=True)}
+    names = {
+        str(n): int(i) for n, i in zip(phantom["organ_name"].values, phantom["organ_id"].values, strict=True)
+    }
     if study.lesion_organ not in names:
         refuse("lesion_organ", f"one of {', '.join(sorted(names))}", repr(study.lesion_organ))
     everywhere = np.asarray(phantom["organ"] == names[study.lesion_organ])
     if not everywhere.any():
         refuse("lesion_organ", f"voxels of {study.lesion_organ}", "none in these images")
-    box = ndimage.find_objects(everywhere.astype(np.uint8))[0]  # the distance transform is slow: the organ only
+    box = ndimage.find_objects(everywhere.astype(np.uint8))[
+        0
+    ]  # the distance transform is slow: the organ only
     box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
     inside = everywhere[box]
     phantom = phantom[["organ"]].isel(dict(zip("zyx", box, strict=True)))
@@ -134,6 +137,8 @@ def lesion_positions(phantom: xr.Dataset, study: Study, seed: int) -> list[tuple
     rows, columns = rows[near], columns[near]
     wanted = study.n_positions - 1
     if rows.size < wanted:
-        refuse("n_positions", f"room for {study.n_positions} lesions near {centre}", f"{rows.size + 1} places")
-    pick = np.random.default_rng([seed, 17]).choice(rows.size, wanted, replace=False) if wanted else []
+        refuse(
+            "n_positions", f"room for {study.n_positions} lesions near {centre}", f"{rows.size + 1} places"
+        )
+    pick = np.random.default_rng([seed, 17]).choice(rows.size, wanted, replace=False)
     return [centre] + [(float(x[columns[i]]), float(y[rows[i]]), centre[2]) for i in pick]

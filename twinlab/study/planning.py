@@ -137,10 +137,14 @@ def _stages_of_pitch(layout: Layout, pitch: float, rays: float) -> list[Stage]:
     for seed in study.seed:
         for i in range(study.n_positions):
             seconds = rays * kernels * SECONDS_PER_RAY_OBSERVER
-            found.append(Stage(quality_name(pitch, seed, i), seconds, layout.quality(pitch, seed, i).is_file()))
+            found.append(
+                Stage(quality_name(pitch, seed, i), seconds, layout.quality(pitch, seed, i).is_file())
+            )
         for kv in study.kv:
             seconds = rays * len(study.mas) * (1 + kernels) * SECONDS_PER_RAY_IMAGE
-            found.append(Stage(images_name(kv, pitch, seed), seconds, layout.images(kv, pitch, seed).is_file()))
+            found.append(
+                Stage(images_name(kv, pitch, seed), seconds, layout.images(kv, pitch, seed).is_file())
+            )
     ready = all(stage.done for stage in found) or layout.rays(pitch).is_dir()
     seconds = rays * (SECONDS_PER_RAY_PATH + len(study.kv) * SECONDS_PER_RAY_SIGNAL)
     found.insert(0, Stage(rays_name(pitch), seconds, ready))

@@ -97,10 +97,18 @@ def make(layout: Layout, pitch: float) -> str:
                 path = paths["path"].values[:, found.view, found.row, found.channel]
                 energy, mu = lesion_attenuation(study)
                 changes[f"{name}-{kv:g}"] = projection_change(
-                    path, found.channel, paths, at_kv, chord_mm=found.length_mm, energy_kev=energy, mu_per_cm=mu
+                    path,
+                    found.channel,
+                    paths,
+                    at_kv,
+                    chord_mm=found.length_mm,
+                    energy_kev=energy,
+                    mu_per_cm=mu,
                 )
         for name, (centre, found) in chords.items():
-            own = {key.rsplit("-", 1)[1]: value for key, value in changes.items() if key.startswith(f"{name}-")}
+            own = {
+                key.rsplit("-", 1)[1]: value for key, value in changes.items() if key.startswith(f"{name}-")
+            }
             fields = dict(zip(Chords._fields, found, strict=True))
             np.savez(folder / f"lesion-{name}.npz", centre=np.array(centre), **fields, **own)  # type: ignore[arg-type]
     return str(layout.rays(pitch))
@@ -134,7 +142,10 @@ def _lesions(
         for number, centre in enumerate(centres):
             chords = sphere_chords(paths, centre_mm=centre, radius_mm=study.lesion_diameter_mm / 2)
             inside = (chords.row >= lo[chords.view]) & (chords.row < hi[chords.view])
-            found[f"{seed}-{number}"] = (centre, Chords(*(values[inside] for values in chords)))
+            kept = Chords(
+                chords.view[inside], chords.row[inside], chords.channel[inside], chords.length_mm[inside]
+            )
+            found[f"{seed}-{number}"] = (centre, kept)
     return found
 
 
@@ -149,4 +160,6 @@ def _variances(folder: Path, paths: xr.Dataset, protocol: Protocol, window: Wind
     electronic = np.maximum(window.pack(dim["variance"].values) - quantum / mas, 0.0) * mas**2
     np.save(folder / f"quantum-{protocol.kv:g}.npy", quantum.astype(np.float32))
     np.save(folder / f"electronic-{protocol.kv:g}.npy", electronic.astype(np.float32))
-    store.save_json({"mu_water_per_mm": bright.attrs["mu_water_per_mm"]}, folder / f"beam-{protocol.kv:g}.json")
+    store.save_json(
+        {"mu_water_per_mm": bright.attrs["mu_water_per_mm"]}, folder / f"beam-{protocol.kv:g}.json"
+    )

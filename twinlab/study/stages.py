@@ -25,7 +25,9 @@ def make_phantom(study: Study, root: str, *_: Any) -> str:
     native = load_patient(study)
     for seed in study.seed:
         lesion_positions(native, study, seed)  # refuses early
-    dz, dy, dx = (float(abs(native[a].values[-1] - native[a].values[0]) / (native.sizes[a] - 1)) for a in "zyx")
+    dz, dy, dx = (
+        float(abs(native[a].values[-1] - native[a].values[0]) / (native.sizes[a] - 1)) for a in "zyx"
+    )
     wide = max(study.ct_voxel_mm, dx)
     scan = native if wide <= max(dx, dy) * 1.01 else tp.resample(native, spacing_mm=(dz, wide, wide))
     size = study.dose_voxel_mm
@@ -79,6 +81,7 @@ def make_dose(study: Study, root: str, kv: float, pitch: float, seed: int, *_: A
         output_factor=factor,
     )
     data.attrs.pop("seconds")  # the only thing in it that differs from run to run
+    data.attrs["rotation_mas"] = min(study.mas)  # attrs["mas"] is that of the whole scan
     store.save(data, layout.dose(kv, pitch, seed))
     return str(layout.dose(kv, pitch, seed))
 
