@@ -298,6 +298,7 @@ def test_dicom_and_nifti_of_the_sample_are_one_grid_and_image(lidc_full):
 
 
 @pytest.mark.sample
+@pytest.mark.filterwarnings("ignore:.*field of view cuts")
 def test_dicom_and_nifti_of_the_sample_give_the_same_phantom(lidc_full, tmp_path):
     """On every fourth slice of both, so that it is quick: labels, body, tissues."""
     import shutil
@@ -317,3 +318,4 @@ def test_dicom_and_nifti_of_the_sample_give_the_same_phantom(lidc_full, tmp_path
     for name in ("material", "density", "organ"):
         np.testing.assert_array_equal(one[name].values, two[name].values)
     assert material_names(one) == material_names(two)
+    assert one.attrs["key"] == two.attrs["key"]

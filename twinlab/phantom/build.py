@@ -71,7 +71,8 @@ def assemble(
     if unknown:
         refuse(where, "a name for each organ label", f"labels without name {unknown}")
     ids = np.union1d(ids, [OUTSIDE]).astype(np.uint16)
-    coords = {"z": np.asarray(z, float), "y": np.asarray(y, float), "x": np.asarray(x, float)}
+    # to a nanometre: headers in text and in float32 then name one grid alike
+    coords = {a: np.round(np.asarray(v, float), 6) + 0.0 for a, v in (("z", z), ("y", y), ("x", x))}
     organs = [organ_names.get(int(i), RESERVED_ORGANS.get(int(i), "")) for i in ids]
     phantom = xr.Dataset(
         {
