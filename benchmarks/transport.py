@@ -1,4 +1,4 @@
-"""Photon transport: histories per second and core in water, CTDI phantom and, where a file is given, a patient.
+"""Photon transport: histories per second and core in water, CTDI phantom and, where given, a patient.
 
     python benchmarks/transport.py [phantom.nc]
 

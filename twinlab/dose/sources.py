@@ -118,6 +118,8 @@ def gantry_source(
     sine = half_width_mm / np.hypot(half_width_mm, radius_mm)
     probability, alias = alias_table(fluence)
     view_probability, view_alias = alias_table(view_weight)
+    # many turns of a helix would cost float32 digits of the angle
+    turned = np.column_stack([np.mod(view[:, 0], 2 * np.pi), view[:, 1:]])
     geometry = [radius_mm, isocentre_mm[0], isocentre_mm[1], fan_low_rad, fan_step_rad, -sine, 2 * sine]
     source = Source(
         kind=np.array([GANTRY], np.int32),
@@ -127,6 +129,6 @@ def gantry_source(
         energy=_energies(energy_kev, bin_width_kev),
         view_probability=view_probability,
         view_alias=view_alias,
-        stations=np.ascontiguousarray(view, dtype=np.float32),
+        stations=np.ascontiguousarray(turned, dtype=np.float32),
     )
     return source, float(np.sum(fluence) * 1e6 * fan_step_rad * 2 * sine)

@@ -14,8 +14,8 @@ from twinlab.kernels.transport_data import ENERGY_UNIT_KEV, MAX_DEPOSITS, SQUARE
 from twinlab.kernels.transport_track import trace
 
 _CHUNK = 2048  # histories of one task: short enough to balance threads, long enough to hide its buffers
-_UNIT = ENERGY_UNIT_KEV
-_PER_SQUARE = 1.0 / SQUARE_UNIT
+_SHIFT = np.int64(26)  # from (2**-20 keV)^2 to 2**-14 keV^2
+_HALF_SQUARE = np.int64(2**25)
 _N_SCALAR = 5
 
 
@@ -47,10 +47,9 @@ def _atomic_add(typingctx, array, index, value):
 
 
 @njit(**DEVICE)
-def _square(e):
-    """Square of an energy in fixed point, units of ``SQUARE_UNIT`` keV^2."""
-    kev = np.float64(e) * _UNIT
-    return np.int64(kev * kev * _PER_SQUARE + 0.5)
+def square(e):
+    """Square of an energy (below 2047 keV) in units of ``SQUARE_UNIT`` keV^2, rounded; integers throughout."""
+    return (e * e + _HALF_SQUARE) >> _SHIFT
 
 
 @njit(**DEVICE)
@@ -66,7 +65,7 @@ def _tally_regions(n, voxel, energy, region_of, region, total, touched):
     for j in range(m):
         k = touched[j]
         region[k, 0] += total[k]
-        region[k, 1] += _square(total[k])
+        region[k, 1] += square(total[k])
         total[k] = 0
 
 
@@ -82,7 +81,7 @@ def _tally_voxels(n, voxel, energy, flat):
                 e += energy[i]
                 energy[i] = 0
         _atomic_add(flat, 2 * voxel[j], e)
-        _atomic_add(flat, 2 * voxel[j] + 1, _square(e))
+        _atomic_add(flat, 2 * voxel[j] + 1, square(e))
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -110,12 +109,12 @@ def _run(first, count, k0, k1, grid, tables, source, region_of, n_region, with_v
             for j in range(n):
                 deposited += energy[j]
             scalars[chunk, 3] += deposited
-            scalars[chunk, 4] += _square(deposited)
+            scalars[chunk, 4] += square(deposited)
             _tally_regions(n, voxel, energy, region_of, region[chunk], total, touched)
             for k in range(n_rod):
                 if rods[k] != 0:
                     fluence[chunk, k, 0] += rods[k]
-                    fluence[chunk, k, 1] += _square(rods[k])
+                    fluence[chunk, k, 1] += square(rods[k])
                     rods[k] = 0
             if with_voxels:
                 _tally_voxels(n, voxel, energy, voxel_flat)

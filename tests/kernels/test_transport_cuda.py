@@ -1,0 +1,134 @@
+"""The GPU driver: it compiles without a GPU, its logic agrees with the CPU's, and on a GPU it gives the same."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from twinlab.dose import tables as table_module
+from twinlab.dose.grids import Rod, cylinder_grid, voxel_grid
+from twinlab.dose.sources import field_source
+from twinlab.kernels import transport, transport_cuda
+
+
+def _case():
+    """Cube of water and aluminium under a field of two energies."""
+    tables = table_module.build(["air", "water", "aluminum"])
+    shape = (6, 6, 6)
+    rng = np.random.default_rng(1)
+    material = rng.integers(0, 3, shape)
+    density = np.array([0.0012, 1.0, 2.7])[material]
+    region = rng.integers(0, 4, shape)
+    grid = voxel_grid(
+        material, density, region, tables, spacing_mm=(20.0, 20.0, 20.0), reach_mm=300.0, block=3
+    )
+    source = field_source(
+        np.array([40.0, 90.0]),
+        np.array([1.0, 1.0]),
+        position_mm=np.array([-200.0, 60.0, 60.0]),
+        corner_mm=np.zeros(3),
+        edges_mm=np.array([[0.0, 120.0, 0.0], [0.0, 0.0, 120.0]]),
+    )
+    return grid, tables, source
+
+
+def _signature(grid, tables, source):
+    from numba import typeof, types
+
+    i8, u8 = types.int64, types.uint64
+    scores = (i8[:, ::1], i8[:, :, ::1], i8[:, :, ::1], i8[:, ::1])
+    return (i8, i8, u8, u8, *map(typeof, (grid, tables, source)), types.uint16[::1], types.boolean, *scores)
+
+
+@pytest.fixture
+def hopper(monkeypatch):
+    """numba-cuda asks the device for its compute capability even when it only compiles."""
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed (extra: ptx)")
+    pytest.importorskip("cuda.bindings.nvrtc", reason="nvidia-cuda-nvrtc is not installed (extra: ptx)")
+    from numba.cuda import dispatcher
+
+    class Device:
+        compute_capability = (9, 0)
+
+    monkeypatch.setattr(dispatcher, "get_current_device", lambda: Device)
+
+
+def test_compiles_to_ptx_in_single_precision(hopper):
+    from numba import cuda
+
+    ptx, _ = cuda.compile_ptx(transport_cuda.kernel, _signature(*_case()), cc=(9, 0), fastmath=True)
+    assert ".entry" in ptx
+    # the only doubles are the range reduction of sine and cosine for angles above 1e5, never taken here:
+    # a conversion, a product with pi/2 x 2**-64, and back
+    doubles = re.findall(r"^\s*([a-z.0-9]*\.f64[a-z.0-9]*)\s+(.*);", ptx, flags=re.M)
+    arithmetic = [(op, rest) for op, rest in doubles if not op.startswith(("cvt", ".reg"))]
+    assert all(op == "mul.f64" and "0d3BF921FB54442D19" in rest for op, rest in arithmetic), arithmetic
+
+
+_SIMULATE = """
+import sys
+sys.path.insert(0, {here!r})
+import numpy as np
+import test_transport_cuda as t
+from numba import cuda
+from twinlab.kernels import transport_cuda as tc
+from twinlab.kernels.philox import key
+grid, tables, source = t._case()
+k0, k1 = key(5)
+shapes = [(tc.COPIES, 5), (tc.COPIES, 4, 2), (tc.COPIES, 1, 2), (grid.material.size, 2)]
+scores = [np.zeros(s, np.int64) for s in shapes]
+with np.errstate(over="ignore"):
+    cuda.jit(tc.kernel)[1, 4](0, {n}, k0, k1, grid, tables, source, grid.region.reshape(-1), True, *scores)
+print(*scores[0].sum(axis=0), *scores[1].sum(axis=0)[:, 0], scores[3][:, 0].sum())
+"""
+
+
+def test_kernel_in_the_simulator_agrees_with_the_cpu():
+    """Python's own arithmetic behind the kernel's logic: sums within 3 % over 60 histories.
+
+    Scalars of math.* are double there, so a rare history takes another turn; the rest are equal.
+    """
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed (extra: ptx)")
+    n = 60
+    env = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "NUMBA_DISABLE_JIT": "1"}
+    code = _SIMULATE.format(here=os.path.dirname(__file__), n=n)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    got = np.array(done.stdout.split(), dtype=np.int64)
+    cpu = transport.run(*_case(), histories=n, seed=5, n_region=4, voxel_map=True)
+    emitted, escaped, outside, deposited = got[:4]
+    assert emitted == escaped + outside + deposited == cpu.energy[0]
+    assert got[5:9].sum() == deposited == got[9]
+    assert abs(deposited - cpu.energy[3]) < 0.03 * deposited
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("geometry", ["voxels", "cylinder"])
+def test_gpu_equals_cpu(geometry):
+    reason = transport_cuda.available()
+    if reason:
+        pytest.skip(reason)
+    grid, tables, source = _case()
+    n_region = 4
+    if geometry == "cylinder":
+        rods = [
+            Rod(60.0, 60.0, 60.0, 0.0, 120.0, 1, 1.0),
+            Rod(60.0, 60.0, 10.0, 20.0, 100.0, 0, 0.0012, fluence=True),
+        ]
+        grid, _ = cylinder_grid(rods, tables, reach_mm=300.0)
+        n_region = 3
+    n = 200_000
+    cpu = transport.run(grid, tables, source, histories=n, seed=5, n_region=n_region)
+    gpu = transport_cuda.run(grid, tables, source, histories=n, seed=5, n_region=n_region)
+    emitted, escaped, outside, deposited = gpu.energy[:4]
+    assert emitted == escaped + outside + deposited
+    # fast mathematics moves a few histories to another fate; what is left is far below the statistics
+    for a, b in ((cpu.region, gpu.region), (cpu.fluence, gpu.fluence)):
+        mean, sd = transport.mean_sd(a, n)
+        other, _ = transport.mean_sd(b, n)
+        assert (np.abs(mean - other) <= sd).all()
