@@ -79,8 +79,8 @@ def line_integrals(
     """
     check(phantom, "material", "density", "material_name", where="line_integrals")
     check(trajectory, "view_angle", "source_z", where="line_integrals")
-    steps = tuple(spacing(phantom[axis], where="line_integrals: phantom") for axis in ("z", "y", "x"))
-    origin = tuple(float(phantom[axis][0]) for axis in ("z", "y", "x"))
+    dz, dy, dx = (spacing(phantom[axis], where="line_integrals: phantom") for axis in ("z", "y", "x"))
+    z0, y0, x0 = (float(phantom[axis][0]) for axis in ("z", "y", "x"))
     scanner, n_view = protocol.scanner, trajectory.sizes["view"]
     row_mm = protocol.row_positions_mm()
     row_lo, row_hi = _row_window(rows, n_view, row_mm.size)
@@ -100,8 +100,8 @@ def line_integrals(
     isocentre = (float(trajectory.attrs["isocentre_x_mm"]), float(trajectory.attrs["isocentre_y_mm"]))
     path = project(
         columns,
-        spacing_mm=steps,
-        origin_mm=origin,
+        spacing_mm=(dz, dy, dx),
+        origin_mm=(z0, y0, x0),
         view_angle_rad=trajectory["view_angle"].to_numpy(),
         source_z_mm=trajectory["source_z"].to_numpy(),
         source_to_isocentre_mm=scanner.source_to_isocentre_mm,

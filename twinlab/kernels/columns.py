@@ -125,7 +125,7 @@ def prepare(volumes: np.ndarray) -> Columns:
     with one_parallel_region():
         occupied = _occupied(volumes, background)
         values, corner, box = _empty_columns(occupied, volumes.shape[0], volumes.shape[1])
-        _fill(volumes, background, *corner, values, box.shape[1])
+        _fill(volumes, background, corner[0], corner[1], values, box.shape[1])
     return Columns(values, box, background, volumes.shape, corner)
 
 
@@ -157,5 +157,7 @@ def prepare_materials(material: np.ndarray, density: np.ndarray, *, coefficients
     with one_parallel_region():
         occupied = _occupied_materials(material, density)
         values, corner, box = _empty_columns(occupied, coefficients.shape[1], material.shape[0])
-        _fill_materials(material, density, coefficients, background, *corner, values, box.shape[1])
+        _fill_materials(
+            material, density, coefficients, background, corner[0], corner[1], values, box.shape[1]
+        )
     return Columns(values, box, background, (coefficients.shape[1], *material.shape), corner)

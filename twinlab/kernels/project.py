@@ -61,7 +61,8 @@ def detector_rays(
     return source_to_detector_mm / length, u / length, length
 
 
-def _geometry(spacing_mm, view_angle_rad, source_z_mm, source_to_isocentre_mm, row_mm, row_lo, row_hi):
+def geometry(spacing_mm, view_angle_rad, source_z_mm, source_to_isocentre_mm, row_mm, row_lo, row_hi):
+    """Checked arrays of view angles, source heights, rows, and first and last row of every view."""
     angles = np.atleast_1d(np.asarray(view_angle_rad, float))
     source_z = np.ascontiguousarray(np.broadcast_to(np.asarray(source_z_mm, float), angles.shape))
     rows = np.atleast_1d(np.asarray(row_mm, float))
@@ -124,7 +125,7 @@ def project(
     """
     columns = volumes if isinstance(volumes, Columns) else prepare(volumes)
     nk, nz, ny, nx = columns.shape
-    angles, source_z, rows, lo, hi = _geometry(
+    angles, source_z, rows, lo, hi = geometry(
         spacing_mm, view_angle_rad, source_z_mm, source_to_isocentre_mm, row_mm, row_lo, row_hi
     )
     along, across, lengths = detector_rays(
@@ -145,11 +146,12 @@ def project(
     nearest = np.hypot(gap_x, gap_y) / lengths.max() * (1.0 - 1e-9)
     out = np.zeros((nk, angles.size, rows.size, lengths.size), np.float32)
     with one_parallel_region():
-        events = all_events(source_z, rows, lo, hi, z0, dz, nz, nearest)
+        offset, fractions, row_of, slab_of, start = all_events(source_z, rows, lo, hi, z0, dz, nz, nearest)
         bundles(
             columns.values, columns.occupied, columns.background, box,
             (x0, x0 + nx * dx, y0, y0 + ny * dy), (z0, dz, nz), angles, source_z,
-            float(source_to_isocentre_mm), iso, along, across, lengths, rows, lo, hi, *events, CHANNEL_BLOCK, VIEW_BLOCK, out,
+            float(source_to_isocentre_mm), iso, along, across, lengths, rows, lo, hi,
+            offset, fractions, row_of, slab_of, start, CHANNEL_BLOCK, VIEW_BLOCK, out,
         )  # fmt: skip
     return out
 
@@ -174,7 +176,7 @@ def project_reference(
     volumes = np.asarray(volumes, np.float32)
     if volumes.ndim != 4:
         refuse("project_reference", "volumes (n_basis, nz, ny, nx)", f"shape {volumes.shape}")
-    angles, source_z, rows, lo, hi = _geometry(
+    angles, source_z, rows, lo, hi = geometry(
         spacing_mm, view_angle_rad, source_z_mm, source_to_isocentre_mm, row_mm, row_lo, row_hi
     )
     along, across, lengths = detector_rays(

@@ -39,7 +39,7 @@ def clip_axis(origin, step, low, high, first, last):
 @njit(cache=True)
 def first_cell(position, low, spacing, n):
     """Index of the voxel at a position, kept within the grid."""
-    return min(max(math.floor((position - low) / spacing), 0), n - 1)
+    return min(max(np.int32(math.floor((position - low) / spacing)), 0), n - 1)
 
 
 @njit(cache=True)
