@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from twinlab import dose
-from twinlab.dose.ctdi import published_ctdi_w
+from twinlab.dose.indices import published_ctdi_w
 from twinlab.scanner import load_protocol, load_scanner
 from twinlab.schema import InputError, check
 

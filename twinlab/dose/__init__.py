@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
     submod_attrs={
         "organs": ["simulate"],
-        "ctdi": ["ctdi", "ctdi_vol", "dlp", "output_factor", "published_ctdi_w"],
+        "indices": ["ctdi", "ctdi_vol", "dlp", "output_factor", "published_ctdi_w"],
         "size": ["ssde_factor"],
         "beam": ["beam_source", "default_isocentre", "stations"],
     },
