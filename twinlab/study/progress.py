@@ -34,7 +34,7 @@ class Progress:
         self._stop = threading.Event()
         self._total = max(sum(costs.values()), 1.0)
         self._bar = tqdm(
-            total=total,
+            total=self._total,
             desc=name,
             bar_format=_FORM,
             ascii=True,

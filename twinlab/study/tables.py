@@ -30,6 +30,27 @@ GROUPS = {
 }
 _LEAST_MASS_G = 3.0
 
+HEADINGS = {
+    "kv": "kV",
+    "mas": "mAs",
+    "mas_sd": "u(mAs)",
+    "dprime": "d'",
+    "dprime_sd": "u(d')",
+    "noise": "noise [HU]",
+    "contrast": "contrast [HU]",
+    "dose_metric": "dose [mGy]",
+    "dose_sd_metric": "u(dose) [mGy]",
+    "ctdi_vol": "CTDIvol [mGy]",
+    "ctdi_vol_sd": "u(CTDIvol) [mGy]",
+    "dlp": "DLP [mGy cm]",
+    "front": "on the front",
+    "probability_best": "P(least dose)",
+    "at_grid_edge": "at the grid's edge",
+}
+
+#: Organs that a headline names first: those that weigh most in the detriment (ICRP 103), then the heart.
+_NAMED = ("lungs", "stomach", "colon", "thyroid", "oesophagus", "heart")
+
 
 def cases(results: xr.Dataset, recommendation: Recommendation | None = None) -> pd.DataFrame:
     """One row a case that could be run: setting, d', noise, doses, and whether it lies on the Pareto front.
@@ -145,15 +166,39 @@ def _group(name: str) -> str:
 
 def at_target(table: xr.Dataset) -> pd.DataFrame:
     """Settings at equal detectability, least dose first; see :func:`twinlab.study.dose_at_target`."""
-    frame = table.to_dataframe().reset_index().sort_values("dose", na_position="last", kind="stable")
-    return frame.reset_index(drop=True)
+    frame = table.drop_vars("seed", errors="ignore").to_dataframe().reset_index()
+    frame = frame.sort_values("dose", na_position="last", kind="stable").reset_index(drop=True)
+    frame["at_grid_edge"] = np.where(frame["at_grid_edge"], "yes", "")
+    return frame.rename(columns=HEADINGS | {"dose": "dose [mGy]", "dose_sd": "u(dose) [mGy]"})
+
+
+def shown(frame: pd.DataFrame) -> pd.DataFrame:
+    """Cases under headings with units, for a reader."""
+    frame = frame.drop(columns="nearest", errors="ignore").copy()
+    frame["front"] = np.where(frame["front"], "yes", "")
+    return frame.rename(columns=HEADINGS)
+
+
+def with_answer(frame: pd.DataFrame, recommendation: Recommendation) -> pd.DataFrame:
+    """Cases of the recommended kernel, and the recommended setting itself as the last row."""
+    own = frame[frame["kernel"] == recommendation.kernel]
+    last = {
+        "kv": recommendation.kv,
+        "mas": recommendation.mas,
+        "dprime": recommendation.dprime,
+        "dprime_sd": recommendation.dprime_sd,
+        "dose_metric": recommendation.dose_mgy,
+        "dose_sd_metric": recommendation.dose_sd_mgy,
+        "front": False,
+    }
+    return pd.concat([own, pd.DataFrame([last])], ignore_index=True)
 
 
 def headline(recommendation: Recommendation, organs: xr.Dataset, organ: str) -> str:
-    """The answer in one or two sentences, with the dose of one organ and the three highest others."""
+    """The answer in one or two sentences, with the doses of one organ and of three more."""
     names = [str(name) for name in organs["organ_name"].values]
     first = [organ] if organ in names else []
-    chosen = first + [name for name in names if name not in first][:3]
+    chosen = first + [name for name in _NAMED if name in names and name not in first][:3]
     doses = []
     for name in chosen:
         at = organs.isel(organ_id=names.index(name))
