@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from twinlab.ct.gantry import TAPS, Geometry, Grid, Segment, geometry_of, grid_of
 
-
 SLAB = 32  # slices reconstructed together
 
 

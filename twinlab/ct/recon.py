@@ -19,7 +19,14 @@ from twinlab.ct.filters import get as get_kernel
 from twinlab.ct.gantry import Geometry, Grid, geometry_of, grid_of
 from twinlab.ct.rebin import ParallelViews, detector_rows, needed_rows, parallel_views, slabs, view_shift
 from twinlab.kernels.backproject import back_project, back_project_adjoint
-from twinlab.kernels.rebinning import shift_views, shift_views_adjoint, sum_rows, sum_rows_adjoint
+from twinlab.kernels.rebinning import (
+    filter_rows,
+    filter_rows_adjoint,
+    shift_views,
+    shift_views_adjoint,
+    sum_rows,
+    sum_rows_adjoint,
+)
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.schema import check, label, refuse
 
@@ -264,10 +271,10 @@ class _Slab:
         weight = np.stack([shift[1] for shift in self.shifts]).astype(self.plan.dtype)
         return offset, weight
 
-    def _filter_rows(self, entry: int) -> NDArray[Any]:
-        """The part of the filter matrix that the entry's window of t needs."""
-        first = int(self.t_first[entry]) + self.half
-        return self.matrix[first : first + int(self.n_t[entry])]
+    def _filter(self, entries: slice) -> Any:
+        """Arguments that the filter and its transpose share."""
+        first = self.t_first[entries] + self.half
+        return self.cone, self.matrix, first, self.n_t[entries], self.det_lo[entries], self.det_hi[entries]
 
     def forward(self, data: NDArray[Any]) -> NDArray[Any]:
         """Attenuation per mm, shape (z, y, x), of projections (view, row, channel)."""
@@ -291,11 +298,7 @@ class _Slab:
                     data, first, count, periodic, v.segment[e], v.shift[e], offset, weight, det_lo, det_hi,
                     parallel,
                 )  # fmt: skip
-            for i in range(n):
-                rows = parallel[i, : det_hi[i] - det_lo[i]] * self.cone[det_lo[i] : det_hi[i]]
-                part = self._filter_rows(e.start + i) @ rows.T
-                filtered[i, : part.shape[0], : part.shape[1]] = part
-            with one_parallel_region():
+                filter_rows(parallel, *self._filter(e), filtered)  # type: ignore[call-arg]
                 sum_rows(filtered, *self._rows(e), sums)  # type: ignore[call-arg]
                 back_project(sums, *self._common(e, lo, hi), image)  # type: ignore[call-arg]
         image *= g.angle_step_rad
@@ -310,7 +313,6 @@ class _Slab:
         for lo, hi in self._blocks():
             e = slice(int(v.group[lo]), int(v.group[hi]))
             n = e.stop - e.start
-            det_lo, det_hi = self.det_lo[e], self.det_hi[e]
             n_t = int(self.n_t[e].max(initial=2))
             sums = np.zeros((n, n_t, int((v.row_hi[e] - v.row_lo[e]).max(initial=1)) + 1), dtype=dtype)
             filtered = np.empty((n, n_t, n_det), dtype=dtype)
@@ -321,10 +323,8 @@ class _Slab:
             if unseen.any():
                 expected = "a template that is zero where the scan does not see"
                 refuse("adjoint", expected, "voxels outside the scanned range")
-            for i in range(n):
-                rows = int(det_hi[i] - det_lo[i])
-                part = filtered[i, : self.n_t[e.start + i], :rows].T @ self._filter_rows(e.start + i)
-                parallel[e.start + i, :rows] = part * self.cone[det_lo[i] : det_hi[i]]
+            with one_parallel_region():
+                filter_rows_adjoint(filtered, *self._filter(e), parallel[e])  # type: ignore[call-arg]
         self._shift_back(parallel, out)
 
     def _shift_back(self, parallel: NDArray[Any], out: NDArray[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Rebinning over views and sums over rows: the hot loops between projections and back-projection.
+"""Rebinning over views, filtering along rows and sums over rows: the hot loops between projections and back-projection.
 
 Per detector channel the rebinning of fan to parallel rays is a shift over views by a constant fraction, so
 it and its transpose are both gathers. Every loop is parallel over whole outputs: results do not depend on
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit, prange
+
+CHANNELS = 64  # of a block in the matrix product
 
 
 @njit(cache=True, parallel=True, fastmath={"contract", "nsz"})
@@ -88,6 +90,75 @@ def shift_views_adjoint(
                     continue
                 for r in range(row_lo[e], row_hi[e]):
                     out[view, r, c] += weight[a, c] * parallel[e, r - row_lo[e], c]
+
+
+@njit(cache=True, fastmath={"contract", "nsz"})
+def _add_four(out, a, b, c, d, wa, wb, wc, wd):
+    """``out += wa a + wb b + wc c + wd d``, in this order: the inner loop of a matrix product."""
+    for i in range(out.size):
+        out[i] += wa * a[i] + wb * b[i] + wc * c[i] + wd * d[i]
+
+
+@njit(cache=True, parallel=True, fastmath={"contract", "nsz"})
+def filter_rows(parallel, cone, matrix, first, n_t, row_lo, row_hi, out):
+    """Filter rows along t: ``out[e, i, r] = sum_c matrix[first_e + i, c] cone[row, c] parallel[e, r, c]``.
+
+    A matrix product per entry, written out rather than left to a library, whose sums depend on its threads.
+
+    Parameters
+    ----------
+    parallel : array (entry, rows, channel)
+        Row 0 is detector row ``row_lo``.
+    cone : array (row, channel)
+    matrix : array (t, channel)
+    first, n_t : arrays of int (entry,)
+        Window of the matrix.
+    row_lo, row_hi : arrays of int (entry,)
+        Detector rows.
+    out : array (entry, t, rows)
+    """
+    n_channels = parallel.shape[2]
+    padded = (n_channels + 3) // 4 * 4
+    for e in prange(out.shape[0]):
+        n_rows = row_hi[e] - row_lo[e]
+        lines = np.zeros((padded, n_rows), out.dtype)
+        for r in range(n_rows):
+            for c in range(n_channels):
+                lines[c, r] = parallel[e, r, c] * cone[row_lo[e] + r, c]
+        weights = np.zeros(padded, out.dtype)
+        part = out[e, :, :n_rows]
+        part[: n_t[e]] = 0
+        for lo in range(0, padded, CHANNELS):  # a block of lines stays in the first-level cache
+            hi = min(lo + CHANNELS, padded)
+            for i in range(n_t[e]):
+                end = min(hi, n_channels)
+                weights[lo:end] = matrix[first[e] + i, lo:end]
+                for c in range(lo, hi, 4):
+                    _add_four(
+                        part[i], lines[c], lines[c + 1], lines[c + 2], lines[c + 3],
+                        weights[c], weights[c + 1], weights[c + 2], weights[c + 3],
+                    )  # fmt: skip
+
+
+@njit(cache=True, parallel=True, fastmath={"contract", "nsz"})
+def filter_rows_adjoint(filtered, cone, matrix, first, n_t, row_lo, row_hi, out):
+    """Transpose of :func:`filter_rows`; ``out`` (entry, rows, channel) is overwritten."""
+    for e in prange(out.shape[0]):
+        for r in range(row_hi[e] - row_lo[e]):
+            line = out[e, r]
+            line[:] = 0
+            for i in range(0, n_t[e], 4):
+                # past the window the weight is zero and the last line is read again
+                k = np.minimum(np.arange(i, i + 4), n_t[e] - 1)
+                w = np.zeros(4, out.dtype)
+                for j in range(min(4, n_t[e] - i)):
+                    w[j] = filtered[e, i + j, r]
+                m = first[e] + k
+                _add_four(
+                    line, matrix[m[0]], matrix[m[1]], matrix[m[2]], matrix[m[3]], w[0], w[1], w[2], w[3]
+                )
+            for c in range(line.size):
+                line[c] *= cone[row_lo[e] + r, c]
 
 
 @njit(cache=True, parallel=True, fastmath={"contract", "nsz"})
