@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-try:  # a name of the module: the simulator replaces it there
-    from numba import cuda
-except ImportError:
-    cuda = None
-
 from twinlab.kernels.project import detector_rays, geometry
 from twinlab.kernels.rays import siddon
 from twinlab.schema import refuse
+
+cuda: Any  # a name of the module, because the simulator replaces it there
+try:
+    from numba import cuda
+except ImportError:
+    cuda = None
 
 THREADS = 128
 _CM = np.float32(0.1)
