@@ -144,12 +144,14 @@ def sweep(
     from twinlab import study as studies
 
     loaded = studies.load(study)
+    plan = studies.plan(loaded)
+    typer.echo(str(plan))
     if dry_run:
-        typer.echo(str(studies.plan(loaded)))
         return
     result = studies.run(loaded, scheduler=scheduler, progress=True)
-    sizes = ", ".join(f"{name} {size}" for name, size in result.sizes.items())
-    typer.echo(f"done: {sizes}" + (f"; {result.attrs['path']}" if "path" in result.attrs else ""))
+    answer = studies.recommend(result, target=loaded.dprime_target, confidence=loaded.confidence)
+    typer.echo(answer.text)
+    typer.echo(f"results: {_near(plan.folder / 'results.nc')}")
 
 
 @app.command()

@@ -211,7 +211,8 @@ def acquire(
     correction = water_correction(protocol)
     k0, k1 = philox.key(int(seed))
     signal = signals["signal"].to_numpy()
-    projection, variance = np.zeros_like(signal), np.zeros_like(signal)
+    # np.zeros, unlike zeros_like, leaves rows that nobody asked for out of memory
+    projection, variance = np.zeros(signal.shape, np.float32), np.zeros(signal.shape, np.float32)
     with one_parallel_region():
         readings_to_projections(
             signal, signals["signal_variance"].to_numpy(),

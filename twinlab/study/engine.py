@@ -14,7 +14,6 @@ import dask
 import xarray as xr
 from dask.callbacks import Callback
 from dask.delayed import Delayed
-from tqdm import tqdm
 
 import twinlab
 from twinlab.schema import refuse, source_key
@@ -43,7 +42,7 @@ def run(
         Address of a ``dask.distributed`` scheduler whose workers see ``outputs``; one thread here by default,
         because the engines' kernels use all cores themselves.
     progress : bool
-        Print the plan and a progress bar.
+        Show a progress bar; :func:`twinlab.study.plan` says beforehand what it will cost.
 
     Returns
     -------
@@ -57,12 +56,8 @@ def run(
     """
     layout = Layout(study, outputs)
     if layout.results.is_file():
-        if progress:
-            tqdm.write(f"study {study.name}: done before, {layout.results}")
         return store.read(layout.results)
     work = planning.plan(study, outputs=outputs)
-    if progress:
-        tqdm.write(str(work))
     for folder in (layout.cache, layout.folder, layout.folder / "cases"):
         folder.mkdir(parents=True, exist_ok=True)
         store.sweep(folder)

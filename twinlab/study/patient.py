@@ -33,6 +33,8 @@ def patient_key(study: Study) -> str:
     if source.is_file():
         extra = [Path(p) for p in (study.labels, study.legend) if p]
         return content_key([_digest(p) for p in (source, *extra)])
+    if study.patient in tp.list_recipes():
+        return content_key("recipe", tp.load_recipe(study.patient))
     if study.patient == SMALL:
         return content_key("small", sample.identity(SMALL.removesuffix("-small")))
     return content_key(sample.identity(study.patient))
@@ -58,6 +60,8 @@ def load_patient(study: Study) -> xr.Dataset:
         return tp.from_dicom(source, labels=study.labels or None, legend=study.legend or None)
     if source.is_file():
         return tp.from_nifti(source, study.labels or None, legend=study.legend or None)
+    if study.patient in tp.list_recipes():
+        return tp.from_recipe(study.patient)
     return sample_phantom(study.patient)
 
 

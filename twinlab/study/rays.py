@@ -6,6 +6,7 @@ with the view.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -61,12 +62,10 @@ def lesion_attenuation(study: Study) -> tuple[NDArray[np.float64], NDArray[np.fl
     return energy, mu
 
 
-def isocentre(phantom: xr.Dataset) -> tuple[float, float]:
-    """Axis of rotation through the middle of the body, as a technologist would centre the patient (x, y), mm."""
-    inside = np.asarray((phantom["organ"] != 0).any("z"))
-    rows, columns = np.nonzero(inside)
-    x, y = phantom["x"].values, phantom["y"].values
-    return float(x[columns].min() + x[columns].max()) / 2, float(y[rows].min() + y[rows].max()) / 2
+def isocentre(layout: Layout) -> tuple[float, float]:
+    """Axis of rotation (x, y), mm: the middle of the body, as a technologist would centre the patient."""
+    place = json.loads((layout.phantom() / "isocentre.json").read_text(encoding="utf-8"))
+    return float(place["x_mm"]), float(place["y_mm"])
 
 
 def make(layout: Layout, pitch: float) -> str:
@@ -83,7 +82,7 @@ def make(layout: Layout, pitch: float) -> str:
     places = {seed: lesion_positions(native, study, seed) for seed in study.seed}
     del native
     protocol = study.protocol_at(kv=study.kv[0], pitch=pitch)
-    paths, window = _project(study, protocol, phantom, places[study.seed[0]][0])
+    paths, window = _project(layout, protocol, phantom, places[study.seed[0]][0])
     with store.atomic_folder(layout.rays(pitch)) as folder:
         np.save(folder / "path.npy", window.pack(paths["path"].values))
         store.save(paths.drop_vars("path"), folder / "geometry.nc")
@@ -115,12 +114,13 @@ def make(layout: Layout, pitch: float) -> str:
 
 
 def _project(
-    study: Study, protocol: Protocol, phantom: xr.Dataset, centre: tuple[float, float, float]
+    layout: Layout, protocol: Protocol, phantom: xr.Dataset, centre: tuple[float, float, float]
 ) -> tuple[xr.Dataset, Window]:
     """Line integrals on the rows that regions around all places of the lesion need."""
+    study = layout.study
     z = centre[2]
     half = protocol.slice_thickness_mm / 2
-    path = trajectory(protocol, z_range_mm=(z - half, z + half), isocentre_mm=isocentre(phantom))
+    path = trajectory(protocol, z_range_mm=(z - half, z + half), isocentre_mm=isocentre(layout))
     first = ct.line_integrals(phantom, protocol, path.isel(view=slice(0, 8)), rows=(0, 1))
     geometry = first.drop_dims("view").assign(view_angle=path["view_angle"], source_z=path["source_z"])
     wide = 2 * study.position_spread_mm + study.roi_size_mm + 4

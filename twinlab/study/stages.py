@@ -32,6 +32,8 @@ def make_phantom(study: Study, root: str, *_: Any) -> str:
     scan = native if wide <= max(dx, dy) * 1.01 else tp.resample(native, spacing_mm=(dz, wide, wide))
     size = study.dose_voxel_mm
     with store.atomic_folder(layout.phantom()) as folder:
+        x, y = td.default_isocentre(native)  # one for scan and dose
+        store.save_json({"x_mm": x, "y_mm": y}, folder / "isocentre.json")
         tp.save(native, folder / "native.nc")
         tp.save(scan, folder / "scan.nc")
         tp.save(tp.resample(native, spacing_mm=(max(size, dz), size, size)), folder / "dose.nc")
@@ -79,6 +81,7 @@ def make_dose(study: Study, root: str, kv: float, pitch: float, seed: int, *_: A
         histories=study.histories,
         seed=seed,
         output_factor=factor,
+        isocentre_mm=rays.isocentre(layout),
     )
     data.attrs.pop("seconds")  # the only thing in it that differs from run to run
     data.attrs["rotation_mas"] = min(study.mas)  # attrs["mas"] is that of the whole scan
