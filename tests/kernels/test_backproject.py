@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from twinlab.kernels.backproject import back_project, back_project_adjoint, parallel_ray, rows_per_mm
-from twinlab.kernels.rebinning import shift_views, shift_views_adjoint, sum_rows, sum_rows_adjoint
+from twinlab.kernels.rebinning import (
+    filter_rows,
+    filter_rows_adjoint,
+    shift_views,
+    shift_views_adjoint,
+    sum_rows,
+    sum_rows_adjoint,
+)
 
 
 @pytest.mark.parametrize("flat", [False, True])
@@ -80,12 +87,12 @@ def test_transposes_agree_with_their_maps() -> None:
 
 def test_running_sums_and_their_transpose() -> None:
     rng = np.random.default_rng(1)
-    filtered, weight = rng.standard_normal((1, 3, 4)), rng.uniform(0.5, 1, 8)
+    filtered, weight = rng.standard_normal((1, 4, 3)), rng.uniform(0.5, 1, 8)
     window = (np.array([3]), np.array([1]), np.array([8]), np.array([0]), 2, 4, weight)
     sums = np.empty((1, 3, 8))
     sum_rows(filtered, *window, sums)
     row = np.clip(np.arange(1, 8) - 2, 0, 3)  # margins repeat the edge rows
-    assert sums[0, :, 1:] == pytest.approx(np.cumsum(filtered[0][:, row] * weight[1:8], axis=1), abs=1e-12)
+    assert sums[0, :, 1:] == pytest.approx(np.cumsum(filtered[0][row].T * weight[1:8], axis=1), abs=1e-12)
     other, back = rng.standard_normal(sums.shape), np.empty_like(filtered)
     sum_rows_adjoint(other, *window, back)
     assert (sums[..., 1:] * other[..., 1:]).sum() == pytest.approx((filtered * back).sum(), rel=1e-10)
@@ -118,3 +125,19 @@ def test_shift_over_views_and_its_transpose(periodic: bool) -> None:
     other, back = rng.standard_normal(out.shape), np.zeros_like(data)
     shift_views_adjoint(other, np.arange(n), int(shift[0]), 12, periodic, offset[0], weight[0], lo, hi, back)
     assert (out * other).sum() == pytest.approx((data * back).sum(), rel=1e-10)
+
+
+def test_filter_is_a_matrix_product_and_has_its_transpose() -> None:
+    rng = np.random.default_rng(3)
+    parallel, cone = rng.standard_normal((2, 3, 5)), rng.uniform(0.9, 1, (4, 5))
+    matrix = rng.standard_normal((5, 700))  # wider than a block
+    lo, hi, first, n_t = np.array([0, 1]), np.array([3, 4]), np.array([2, 90]), np.array([600, 9])
+    out = np.zeros((2, 3, 600))
+    filter_rows(parallel, cone, np.pad(matrix, ((0, 3), (0, 0))), first, n_t, lo, hi, out)
+    assert out[1, 2, :9] == pytest.approx((parallel[1, 2] * cone[3]) @ matrix[:, 90:99], abs=1e-12)
+    assert out[0, 1] == pytest.approx((parallel[0, 1] * cone[1]) @ matrix[:, 2:602], abs=1e-12)
+    other, back = rng.standard_normal(out.shape), np.empty_like(parallel)
+    transposed = np.ascontiguousarray(np.pad(matrix.T, ((0, 8), (0, 0))))
+    filter_rows_adjoint(other, cone, transposed, first, n_t, lo, hi, back)
+    used = np.arange(600) < n_t[:, None, None]
+    assert (out * other * used).sum() == pytest.approx((parallel * back).sum(), rel=1e-10)

@@ -187,9 +187,9 @@ def _mu_water(projections: xr.Dataset, *, where: str) -> float:
 @lru_cache(maxsize=4)
 def _matrix(
     kernel: str, radius: float, detector: float, flat: bool, first: float, step: float, n_channels: int,
-    parallel_step: float, half: int, dtype: str,
+    parallel_step: float, half: int, dtype: str, transposed: bool,
 ) -> NDArray[Any]:  # fmt: skip
-    """Channels of a row to filtered parallel samples ``-half .. half``; kept for the next slab."""
+    """Matrix (channel, t) of a row to filtered parallel samples ``-half .. half``, or its transpose; kept."""
     geometry = Geometry(radius, detector, flat, (0.0, 0.0), 2, 0, 1, 0.0, 1.0, n_channels, first, step, ())
     fan = geometry.fan_angle_rad
     low = int(np.floor(radius * np.sin(fan[0]) / parallel_step)) - 2
@@ -199,7 +199,10 @@ def _matrix(
         kernel, channel_position=position, first=low, n_channels=n_channels, step_mm=parallel_step,
         out=(-half, half + 1),
     )  # fmt: skip
-    matrix = np.ascontiguousarray(matrix, dtype=dtype)
+    # zeros at the end let the products run in steps of eight
+    padding = ((0, 8), (0, 0)) if transposed else ((0, 0), (0, -n_channels % 8))
+    matrix = np.pad(matrix, padding).astype(dtype)
+    matrix = matrix if transposed else np.ascontiguousarray(matrix.T)
     matrix.flags.writeable = False
     return matrix
 
@@ -215,10 +218,6 @@ class _Slab:
         self.det_lo, self.det_hi = detector_rows(self.views, g)
         step = g.parallel_step_mm
         self.half = int(np.ceil(self.grid.radius_mm / step)) + 3
-        self.matrix = _matrix(
-            plan.kernel, g.radius_mm, g.detector_mm, g.flat, g.first_channel, g.channel_step, g.n_channels,
-            step, self.half, dtype.str,
-        )  # fmt: skip
         self.fan = np.arcsin(np.clip(step * np.arange(-self.half, self.half + 1) / g.radius_mm, -1, 1))
         theta = self.views.theta_rad
         px, py = self.grid.outline()
@@ -271,10 +270,15 @@ class _Slab:
         weight = np.stack([shift[1] for shift in self.shifts]).astype(self.plan.dtype)
         return offset, weight
 
-    def _filter(self, entries: slice) -> Any:
-        """Arguments that the filter and its transpose share."""
+    def _filter(self, entries: slice, *, transposed: bool) -> Any:
+        """Arguments of the filter or its transpose."""
+        g = self.plan.geometry
+        matrix = _matrix(
+            self.plan.kernel, g.radius_mm, g.detector_mm, g.flat, g.first_channel, g.channel_step, g.n_channels,
+            g.parallel_step_mm, self.half, self.plan.dtype.str, transposed,
+        )  # fmt: skip
         first = self.t_first[entries] + self.half
-        return self.cone, self.matrix, first, self.n_t[entries], self.det_lo[entries], self.det_hi[entries]
+        return self.cone, matrix, first, self.n_t[entries], self.det_lo[entries], self.det_hi[entries]
 
     def forward(self, data: NDArray[Any]) -> NDArray[Any]:
         """Attenuation per mm, shape (z, y, x), of projections (view, row, channel)."""
@@ -291,14 +295,14 @@ class _Slab:
             n_det = int((det_hi - det_lo).max(initial=1))
             n_t = int(self.n_t[e].max(initial=2))
             parallel = np.empty((n, n_det, g.n_channels), dtype=dtype)
-            filtered = np.empty((n, n_t, n_det), dtype=dtype)
+            filtered = np.empty((n, n_det, n_t), dtype=dtype)
             sums = np.empty((n, n_t, int((v.row_hi[e] - v.row_lo[e]).max(initial=1)) + 1), dtype=dtype)
             with one_parallel_region():
                 shift_views(
                     data, first, count, periodic, v.segment[e], v.shift[e], offset, weight, det_lo, det_hi,
                     parallel,
                 )  # fmt: skip
-                filter_rows(parallel, *self._filter(e), filtered)  # type: ignore[call-arg]
+                filter_rows(parallel, *self._filter(e, transposed=False), filtered)  # type: ignore[call-arg]
                 sum_rows(filtered, *self._rows(e), sums)  # type: ignore[call-arg]
                 back_project(sums, *self._common(e, lo, hi), image)  # type: ignore[call-arg]
         image *= g.angle_step_rad
@@ -315,7 +319,7 @@ class _Slab:
             n = e.stop - e.start
             n_t = int(self.n_t[e].max(initial=2))
             sums = np.zeros((n, n_t, int((v.row_hi[e] - v.row_lo[e]).max(initial=1)) + 1), dtype=dtype)
-            filtered = np.empty((n, n_t, n_det), dtype=dtype)
+            filtered = np.empty((n, n_det, n_t), dtype=dtype)
             unseen = np.zeros(hi - lo, dtype=np.int64)
             with one_parallel_region():
                 back_project_adjoint(columns, *self._common(e, lo, hi), unseen, sums)  # type: ignore[call-arg]
@@ -324,7 +328,7 @@ class _Slab:
                 expected = "a template that is zero where the scan does not see"
                 refuse("adjoint", expected, "voxels outside the scanned range")
             with one_parallel_region():
-                filter_rows_adjoint(filtered, *self._filter(e), parallel[e])  # type: ignore[call-arg]
+                filter_rows_adjoint(filtered, *self._filter(e, transposed=True), parallel[e])  # type: ignore[call-arg]
         self._shift_back(parallel, out)
 
     def _shift_back(self, parallel: NDArray[Any], out: NDArray[Any]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-CHANNELS = 64  # of a block in the matrix product
+BLOCK = 512  # columns of a block in the matrix product
 
 
 @njit(cache=True, parallel=True, fastmath={"contract", "nsz"})
@@ -94,80 +94,82 @@ def shift_views_adjoint(
 
 @njit(cache=True, fastmath={"contract", "nsz"})
 def _add_four(out, a, b, c, d, wa, wb, wc, wd):
-    """``out += wa a + wb b + wc c + wd d``, in this order: the inner loop of a matrix product."""
+    """``out += wa a + wb b + wc c + wd d``: the inner loop of a matrix product."""
     for i in range(out.size):
         out[i] += wa * a[i] + wb * b[i] + wc * c[i] + wd * d[i]
 
 
+@njit(cache=True, fastmath={"contract", "nsz"})
+def _multiply(rows, matrix, lo, hi, out):
+    """``out[r, i] = sum_k rows[r, k] matrix[k, lo + i]``, summed in the order of k.
+
+    A product written out rather than left to a library, whose sums depend on its number of threads.
+    ``k`` is a multiple of eight.
+    """
+    for start in range(lo, hi, BLOCK):  # eight lines of a block stay in the first-level cache
+        end = min(start + BLOCK, hi)
+        for r in range(rows.shape[0]):
+            out[r, start - lo : end - lo] = 0
+        for k in range(0, rows.shape[1], 8):
+            for r in range(rows.shape[0]):
+                line = out[r, start - lo : end - lo]
+                for j in range(k, k + 8, 4):
+                    _add_four(
+                        line, matrix[j, start:end], matrix[j + 1, start:end], matrix[j + 2, start:end],
+                        matrix[j + 3, start:end], rows[r, j], rows[r, j + 1], rows[r, j + 2], rows[r, j + 3],
+                    )  # fmt: skip
+
+
 @njit(cache=True, parallel=True, fastmath={"contract", "nsz"})
 def filter_rows(parallel, cone, matrix, first, n_t, row_lo, row_hi, out):
-    """Filter rows along t: ``out[e, i, r] = sum_c matrix[first_e + i, c] cone[row, c] parallel[e, r, c]``.
-
-    A matrix product per entry, written out rather than left to a library, whose sums depend on its threads.
+    """Filter rows along t: ``out[e, r, i] = sum_c matrix[c, first_e + i] cone[row, c] parallel[e, r, c]``.
 
     Parameters
     ----------
     parallel : array (entry, rows, channel)
         Row 0 is detector row ``row_lo``.
     cone : array (row, channel)
-    matrix : array (t, channel)
+    matrix : array (channel, t)
+        Channels padded with zeros to a multiple of eight.
     first, n_t : arrays of int (entry,)
         Window of the matrix.
     row_lo, row_hi : arrays of int (entry,)
         Detector rows.
-    out : array (entry, t, rows)
+    out : array (entry, rows, t)
     """
     n_channels = parallel.shape[2]
-    padded = (n_channels + 3) // 4 * 4
     for e in prange(out.shape[0]):
         n_rows = row_hi[e] - row_lo[e]
-        lines = np.zeros((padded, n_rows), out.dtype)
+        rows = np.zeros((n_rows, matrix.shape[0]), out.dtype)
         for r in range(n_rows):
             for c in range(n_channels):
-                lines[c, r] = parallel[e, r, c] * cone[row_lo[e] + r, c]
-        weights = np.zeros(padded, out.dtype)
-        part = out[e, :, :n_rows]
-        part[: n_t[e]] = 0
-        for lo in range(0, padded, CHANNELS):  # a block of lines stays in the first-level cache
-            hi = min(lo + CHANNELS, padded)
-            for i in range(n_t[e]):
-                end = min(hi, n_channels)
-                weights[lo:end] = matrix[first[e] + i, lo:end]
-                for c in range(lo, hi, 4):
-                    _add_four(
-                        part[i], lines[c], lines[c + 1], lines[c + 2], lines[c + 3],
-                        weights[c], weights[c + 1], weights[c + 2], weights[c + 3],
-                    )  # fmt: skip
+                rows[r, c] = parallel[e, r, c] * cone[row_lo[e] + r, c]
+        _multiply(rows, matrix, first[e], first[e] + n_t[e], out[e])
 
 
 @njit(cache=True, parallel=True, fastmath={"contract", "nsz"})
 def filter_rows_adjoint(filtered, cone, matrix, first, n_t, row_lo, row_hi, out):
-    """Transpose of :func:`filter_rows`; ``out`` (entry, rows, channel) is overwritten."""
+    """Transpose of :func:`filter_rows`; ``out`` (entry, rows, channel) is overwritten.
+
+    ``matrix`` (t, channel) is the transposed one, followed by eight lines of zeros.
+    """
     for e in prange(out.shape[0]):
-        for r in range(row_hi[e] - row_lo[e]):
-            line = out[e, r]
-            line[:] = 0
-            for i in range(0, n_t[e], 4):
-                # past the window the weight is zero and the last line is read again
-                k = np.minimum(np.arange(i, i + 4), n_t[e] - 1)
-                w = np.zeros(4, out.dtype)
-                for j in range(min(4, n_t[e] - i)):
-                    w[j] = filtered[e, i + j, r]
-                m = first[e] + k
-                _add_four(
-                    line, matrix[m[0]], matrix[m[1]], matrix[m[2]], matrix[m[3]], w[0], w[1], w[2], w[3]
-                )
-            for c in range(line.size):
-                line[c] *= cone[row_lo[e] + r, c]
+        n_rows = row_hi[e] - row_lo[e]
+        rows = np.zeros((n_rows, (n_t[e] + 7) // 8 * 8), out.dtype)
+        rows[:, : n_t[e]] = filtered[e, :n_rows, : n_t[e]]
+        _multiply(rows, matrix[first[e] : first[e] + rows.shape[1]], 0, matrix.shape[1], out[e])
+        for r in range(n_rows):
+            for c in range(matrix.shape[1]):
+                out[e, r, c] *= cone[row_lo[e] + r, c]
 
 
 @njit(cache=True, parallel=True, fastmath={"contract", "nsz"})
 def sum_rows(filtered, n_t, row_lo, row_hi, det_lo, margin, n_rows, row_weight, out):
-    """Running weighted sums over rows with margins: ``out[e, t, k] = sum_{r < k} w_r filtered[e, t, r]``.
+    """Running weighted sums over rows with margins: ``out[e, t, k] = sum_{r < k} w_r filtered[e, r, t]``.
 
     Parameters
     ----------
-    filtered : array (entry, t, rows)
+    filtered : array (entry, rows, t)
         Rows from ``det_lo`` on.
     n_t : array of int (entry,)
     row_lo, row_hi : arrays of int (entry,)
@@ -183,7 +185,7 @@ def sum_rows(filtered, n_t, row_lo, row_hi, det_lo, margin, n_rows, row_weight, 
             out[e, t, 0] = total
             for r in range(row_lo[e], row_hi[e]):
                 row = min(max(r - margin, 0), n_rows - 1) - det_lo[e]
-                total += row_weight[r] * filtered[e, t, row]
+                total += row_weight[r] * filtered[e, row, t]
                 out[e, t, r - row_lo[e] + 1] = total
 
 
@@ -192,9 +194,9 @@ def sum_rows_adjoint(sums, n_t, row_lo, row_hi, det_lo, margin, n_rows, row_weig
     """Transpose of :func:`sum_rows`; ``filtered`` is overwritten."""
     for e in prange(sums.shape[0]):
         for t in range(n_t[e]):
-            filtered[e, t, :] = 0
+            filtered[e, :, t] = 0
             total = row_weight.dtype.type(0)
             for r in range(row_hi[e] - 1, row_lo[e] - 1, -1):
                 total += sums[e, t, r - row_lo[e] + 1]
                 row = min(max(r - margin, 0), n_rows - 1) - det_lo[e]
-                filtered[e, t, row] += row_weight[r] * total
+                filtered[e, row, t] += row_weight[r] * total
