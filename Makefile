@@ -31,7 +31,7 @@ test: $(VENV)/.ready-test
 
 lint: $(VENV)/.ready-lint
 	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff format --check --exclude "*.ipynb" .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m twinlab.report.thin notebooks/*.ipynb

@@ -43,6 +43,7 @@ def slices(
     hu_window: str | tuple[float, float] = "body",
     count: int = 4,
     title: str = "",
+    cmap: str = "gray",
 ) -> Plot:
     """Axial slices beside each other.
 
@@ -54,13 +55,15 @@ def slices(
         Nearest slices; without it ``count`` spread over the image.
     hu_window : str or (centre, width)
         For HU only.
+    title, cmap : str
+        Words above; colours (grey for anatomy).
     """
     places = _places(image, z_mm, count)
     plot, ax = axes(1, len(places), width_in=min(10.0, 2.7 * len(places) + 0.6), height_in=3.0)
     low, high = _limits(image, hu_window)
     shown: Any = None
     for panel, z in zip(ax[0], places, strict=True):
-        shown = _axial(panel, image.sel(z=z, method="nearest"), low, high)
+        shown = _axial(panel, image.sel(z=z, method="nearest"), low, high, cmap=cmap)
         panel.set_title(f"z = {z:.0f} mm")
     scale_bar(ax[0, 0])
     plot.colorbar(shown, ax=ax[0].tolist(), label=quantity(image), shrink=0.75, pad=0.01)
@@ -282,7 +285,7 @@ def _axial(ax: Axes, cut: xr.DataArray, low: float, high: float, *, cmap: str = 
     cut = cut.transpose("y", "x")
     shown = ax.imshow(cut.values, extent=extent(cut), cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
     bare(ax)
-    sides(ax, "R", "L", colour="white" if cmap == "gray" else "black")
+    sides(ax, "R", "L", colour="black" if cmap == "RdBu_r" else "white")
     return shown
 
 

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from IPython.display import HTML, Markdown, display
+from tqdm import tqdm
 
 import twinlab
 from twinlab.report.execution import RUN_FOLDER
@@ -73,6 +74,28 @@ def headline(text: str) -> None:
     text = " ".join(text.split())
     (run_folder() / "headline.txt").write_text(text + "\n", encoding="utf-8")
     display(HTML(f'<p class="headline"><strong>{html.escape(text)}</strong></p>'))
+
+
+def plan(*, cases: int, memory_gb: float, seconds: float, **facts: Any) -> None:
+    """Say what is about to be done, before it is done.
+
+    Parameters
+    ----------
+    cases : int
+        Runs of an engine.
+    memory_gb, seconds : float
+        Estimates for two cores; shown rounded up.
+    **facts
+        What else decides the answer, shown under its name.
+    """
+    time = f"about {math.ceil(seconds)} s" if seconds < 90 else f"about {math.ceil(seconds / 60)} min"
+    rows = {"cases": cases, **facts, "memory": f"about {max(memory_gb, 0.1):.1f} GB", "time on 2 cores": time}
+    table([{"plan": name.replace("_", " "), "": _number(value)} for name, value in rows.items()])
+
+
+def progress(what: str, total: int) -> Callable[[int], object]:
+    """Bar on standard error; call what comes back with the amount just done."""
+    return tqdm(total=total, desc=what, unit_scale=True, mininterval=1.0).update
 
 
 def finding(text: str) -> None:
