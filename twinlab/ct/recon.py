@@ -351,8 +351,12 @@ class _Slab:
 
 
 def _slice_bounds(z: NDArray[np.float64], thickness: float) -> tuple[NDArray[np.float64], int]:
-    """Bounds of the slices; neighbours that touch share theirs."""
+    """Bounds of the slices, and how far a slice's upper one follows its lower one: even slices share theirs."""
     lower, upper = z - 0.5 * thickness, z + 0.5 * thickness
-    if z.size > 1 and np.abs(upper[:-1] - lower[1:]).max() < 1e-6 * thickness:
-        return np.append(lower, upper[-1]), 1
+    if z.size > 1:
+        step = (z[-1] - z[0]) / (z.size - 1)
+        pair = round(thickness / step)
+        even = np.abs(z - z[0] - step * np.arange(z.size)).max() < 1e-6 * thickness
+        if even and 1 <= pair <= z.size and abs(pair * step - thickness) < 1e-6 * thickness:
+            return lower[0] + step * np.arange(z.size + pair), pair
     return np.concatenate([lower, upper]), z.size
