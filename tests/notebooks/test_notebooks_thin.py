@@ -30,20 +30,16 @@ def test_notebook_has_its_nine_parts_in_order(path):
     cells = open_notebook(path).cells
     assert cells[0].source.startswith("# ")
     assert "?" in cells[0].source  # a question
-    headings = [
-        line
-        for c in cells
-        if c.cell_type == "markdown"
-        for line in c.source.splitlines()
-        if line.startswith("## ")
-    ]
-    numbers = [int(h[3]) for h in headings]
-    assert numbers == sorted(numbers)
-    assert [n for n in range(2, 10) if n not in numbers] == []
-    assert all(
-        word.lower() in " ".join(headings).lower()
-        for word in ("parameters", "checks", "limits", "provenance")
-    )
+    code = [c.source for c in cells if c.cell_type == "code"]
+    assert "import" not in code[0]  # the parameters
+    assert "import" in code[1]
+    words = " ".join(c.source.lower() for c in cells if c.cell_type == "markdown")
+    places = [words.rfind(f"## {part}") for part in ("7. checks", "8. limits", "9. provenance")]
+    if min(places) < 0:  # headings without numbers
+        places = [words.rfind(f"## {part}") for part in ("checks", "limits", "provenance")]
+    assert min(places) > 0
+    assert places == sorted(places)
+    assert "experimental" in words or "pilot" in words or "validated" in words  # maturity is said
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

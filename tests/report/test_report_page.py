@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from twinlab.report.page import fetched, render
+from twinlab.report.page import _messages, fetched, render
 from twinlab.report.site import index, reports
 
 pytestmark = pytest.mark.notebook
@@ -71,6 +71,12 @@ def test_code_is_folded_and_progress_bars_are_gone(page):
     assert page.count('<details class="source">') >= 5
     assert "<details open" not in page
     assert 'class="messages"' not in page  # the only message was a progress bar
+
+
+def test_warnings_are_told_without_the_files_of_one_machine():
+    bar = " 50%|#### | 1/2 [00:00<00:00, 1.0it/s]"
+    text = f"/a/b/c.py:12: UserWarning: the body is cut\n  made = convert()\n{bar}\nnote\n"
+    assert _messages(text) == "UserWarning: the body is cut\nnote"
 
 
 def test_rendering_again_gives_the_same_page(page, toy_run):

@@ -59,7 +59,8 @@ def slices(
         Words above; colours (grey for anatomy).
     """
     places = _places(image, z_mm, count)
-    plot, ax = axes(1, len(places), width_in=min(10.0, 2.7 * len(places) + 0.6), height_in=3.0)
+    wide = min(10.0, 2.7 * len(places) + 0.6) if len(places) > 1 else 5.0
+    plot, ax = axes(1, len(places), width_in=wide, height_in=3.0 if len(places) > 1 else 4.0)
     low, high = _limits(image, hu_window)
     shown: Any = None
     for panel, z in zip(ax[0], places, strict=True):
@@ -138,7 +139,7 @@ def compare(
     plot.colorbar(shown, ax=ax[0, : len(cuts)].tolist(), label="CT number [HU]", shrink=0.7, pad=0.01)
     if difference:
         first, second = cuts.values()
-        gap = second.interp(x=first.x, y=first.y) - first
+        gap = (second.interp(x=first.x, y=first.y) - first).where(first > -1050)  # padding is no anatomy
         image = _axial(ax[0, -1], gap, -100, 100, cmap="RdBu_r")
         ax[0, -1].set_title("second - first")
         plot.colorbar(image, ax=ax[0, -1], label="Difference [HU]", shrink=0.7, pad=0.01)

@@ -18,6 +18,7 @@ from twinlab.schema import InputError
 TEMPLATES = Path(__file__).parent / "templates"
 _MATHS = re.compile(r"\$\$(.+?)\$\$|\$(?=\S)([^$\n]+?)(?<=\S)\$", re.DOTALL)
 _BAR = re.compile(r"\d+%\|.*\||\d+(\.\d+)?\s?(it|cell|case)s?/s")
+_WARNING = re.compile(r"^\S+\.py:\d+: (?=\w*Warning: )")
 _FETCHED = re.compile(
     r"""<(?:script|img|iframe|source|video|audio|embed|object)\b[^>]*?\s(?:src|data)\s*=\s*["']?(?!data:)([^"'\s>]+)"""
     r"""|<link\b[^>]*?\shref\s*=\s*["']?([^"'\s>]+)"""
@@ -159,14 +160,24 @@ def _drop_progress(nb: nbformat.NotebookNode) -> None:
         kept = []
         for output in cell.get("outputs", []):
             if output.output_type == "stream" and output.name == "stderr":
-                lines = [line.split("\r")[-1] for line in output.text.split("\n")]
-                text = "\n".join(line for line in lines if line.strip() and not _BAR.search(line))
+                text = _messages(output.text)
                 if not text:
                     continue
                 output.text = text
             kept.append(output)
         if cell.cell_type == "code":
             cell.outputs = kept
+
+
+def _messages(text: str) -> str:
+    """Standard error without progress bars, and warnings without the place in one machine's files."""
+    lines = [line.split("\r")[-1] for line in text.split("\n")]
+    kept: list[str] = []
+    for before, line in zip(["", *lines], lines, strict=False):
+        echo = _WARNING.match(before) and line.startswith("  ")
+        if line.strip() and not _BAR.search(line) and not echo:
+            kept.append(_WARNING.sub("", line))
+    return "\n".join(kept)
 
 
 def _finish(page: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import textwrap
 from typing import Any, Self
 
 import matplotlib as mpl
@@ -87,7 +88,8 @@ def quantity(array: xr.DataArray, fallback: str = "") -> str:
     """Axis label of a labelled variable: meaning and unit."""
     name = str(array.attrs.get("long_name") or array.name or fallback)
     units = pretty(str(array.attrs.get("units", "")))
-    return f"{name[:1].upper()}{name[1:]}" + (f" [{units}]" if units and units != "1" else "")
+    words = f"{name[:1].upper()}{name[1:]}" + (f" [{units}]" if units and units != "1" else "")
+    return textwrap.fill(words, 44)
 
 
 def pretty(units: str) -> str:
