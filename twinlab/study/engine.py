@@ -157,7 +157,7 @@ def _run_there(tasks: dict[str, Delayed], bar: Progress, address: str) -> None:
     from distributed import Client, as_completed
 
     try:
-        client = Client(address, timeout="10s")
+        client = Client(address, timeout="5s")
     except (OSError, ValueError, TimeoutError) as error:
         refuse(
             "scheduler",

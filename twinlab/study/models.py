@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -73,8 +74,9 @@ class Study(Model):
             )
         return self
 
+    @cached_property
     def base_protocol(self) -> Protocol:
-        """The protocol that the grid varies.
+        """The protocol that the grid varies, read once.
 
         Raises
         ------
@@ -93,7 +95,7 @@ class Study(Model):
         InputError
             The scanner cannot do this.
         """
-        base = self.base_protocol()
+        base = self.base_protocol
         changes: dict[str, Any] = {"kv": kv, "kernel": kernel or self.kernel[0]}
         if base.mode == "helical":
             changes["pitch"] = pitch
@@ -102,7 +104,7 @@ class Study(Model):
 
     def reachable(self, mas: float) -> bool:
         """Whether the tube gives this mAs in the protocol's rotation time."""
-        base = self.base_protocol()
+        base = self.base_protocol
         return mas / base.rotation_time_s <= base.scanner.tube.max_tube_current_ma
 
     def beams(self) -> Iterator[tuple[float, float, int]]:
@@ -117,7 +119,7 @@ class Study(Model):
         InputError
             The first setting that the scanner cannot do, or no mAs that the tube can give.
         """
-        base = self.base_protocol()
+        base = self.base_protocol
         if base.mode == "axial" and self.pitch != (1.0,):
             refuse(f"study {self.name}: pitch", "[1.0] with an axial protocol", list(self.pitch))
         if not self.reachable(min(self.mas)):

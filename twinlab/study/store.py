@@ -50,8 +50,8 @@ def save(data: xr.Dataset, path: Path) -> None:
         data.to_netcdf(temporary, engine="h5netcdf")
 
 
-def read(path: Path) -> xr.Dataset:
-    """Read a Dataset into memory.
+def read(path: Path, *, without: tuple[str, ...] = ()) -> xr.Dataset:
+    """Read a Dataset into memory, some variables left out.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def read(path: Path) -> xr.Dataset:
         The file is no netCDF (it is named, so that it can be removed).
     """
     try:
-        with xr.open_dataset(path, engine="h5netcdf") as data:
+        with xr.open_dataset(path, engine="h5netcdf", drop_variables=without) as data:
             return data.load()
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: expected a netCDF file of a study; got {error}") from error
