@@ -92,6 +92,16 @@ def loop_tables(correction: xr.Dataset) -> tuple[NDArray[np.float32], NDArray[np
     return np.ascontiguousarray(polynomial, np.float32), correction["raw_max"].to_numpy().astype(np.float32)
 
 
+def correct_rays(raw: Array, correction: xr.Dataset, *, channel: NDArray[np.intp]) -> Array:
+    """Water-corrected projections of a list of rays, shape (ray,): :func:`water_correction` in float64."""
+    polynomial = correction["water_polynomial"].to_numpy()[channel]
+    raw_max = correction["raw_max"].to_numpy()[channel]
+    power = np.arange(polynomial.shape[1])
+    terms = polynomial * np.minimum(raw / raw_max, 1.0)[:, None] ** power
+    inside = np.minimum(raw, raw_max) * terms.sum(1)
+    return inside + (terms * (power + 1)).sum(1) * np.maximum(raw - raw_max, 0.0)
+
+
 def apply_correction(raw: ArrayLike, correction: xr.Dataset, *, channel: int) -> Array:
     """Water-corrected projections of one channel, for inspection; scans use the same compiled function."""
     polynomial, limit = loop_tables(correction)

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from twinlab.ct.corrections import water_correction
+from twinlab.ct.corrections import correct_rays, water_correction
 from twinlab.ct.detector import detected_spectrum
 from twinlab.ct.recon import adjoint, reconstruct
 from twinlab.physics.attenuation import mass_attenuation
@@ -239,7 +239,6 @@ def projection_change(
     mu = paths["mixing"].values @ mass_attenuation(names, energy)
     extra = np.interp(energy, energy_kev, mu_per_cm)
     correction = water_correction(protocol)
-    polynomial, raw_max = correction["water_polynomial"].values, correction["raw_max"].values
     total = spectrum.sum(axis=1)
     change = np.empty(channel.size)
     for lo in range(0, channel.size, 20000):  # blocks that stay in the cache
@@ -248,16 +247,7 @@ def projection_change(
         reaching = np.exp(-(path[:, part].T.astype(float) @ mu)) * spectrum[c]
         with_object = reaching * np.exp(-chord_mm[part, None] * 0.1 * extra[None, :])
         before, after = (-np.log(signal.sum(1) / total[c]) for signal in (reaching, with_object))
-        change[part] = _corrected(after, polynomial[c], raw_max[c]) - _corrected(
+        change[part] = corrected(after, polynomial[c], raw_max[c]) - corrected(
             before, polynomial[c], raw_max[c]
         )
     return change
-
-
-def _corrected(raw: NDArray, polynomial: NDArray, raw_max: NDArray) -> NDArray:
-    """Water correction; see :func:`twinlab.ct.corrections.water_correction`. Straight beyond its range."""
-    x = np.minimum(raw / raw_max, 1.0)
-    powers = x[:, None] ** np.arange(polynomial.shape[1])
-    value = x * raw_max * (polynomial * powers).sum(1)
-    slope = (polynomial * powers * np.arange(1, polynomial.shape[1] + 1)).sum(1)
-    return value + slope * np.maximum(raw - raw_max, 0.0)
