@@ -247,7 +247,6 @@ def projection_change(
         reaching = np.exp(-(path[:, part].T.astype(float) @ mu)) * spectrum[c]
         with_object = reaching * np.exp(-chord_mm[part, None] * 0.1 * extra[None, :])
         before, after = (-np.log(signal.sum(1) / total[c]) for signal in (reaching, with_object))
-        change[part] = corrected(after, polynomial[c], raw_max[c]) - corrected(
-            before, polynomial[c], raw_max[c]
-        )
+        before, after = (correct_rays(p, correction, channel=c) for p in (before, after))
+        change[part] = after - before
     return change
