@@ -104,7 +104,7 @@ def test_killed_three_times_the_results_are_bit_identical(place, done):
 
 def test_lesion_organ_must_exist(place):
     study = load({**tiny.STUDY, "lesion_organ": "liver"})
-    with pytest.raises(InputError, match="lesion_organ: expected one of .*water.*; got 'liver'"):
+    with pytest.raises(InputError, match=r"lesion_organ: expected one of .*water.*; got 'liver'"):
         run(study, outputs=place.parent / "refused", progress=False)
 
 

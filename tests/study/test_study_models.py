@@ -53,3 +53,21 @@ def test_wrong_studies_are_refused_by_name(change, words):
 def test_missing_field_is_named():
     with pytest.raises(InputError, match="lesion_organ: expected a value"):
         load({k: v for k, v in GOOD.items() if k != "lesion_organ"})
+
+
+def test_options_stand_for_further_settings():
+    assert load({**GOOD, "options": {"n_positions": 3}}).n_positions == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"kv": [80]}, ["options", "kv"]),
+        ({"n_place": 3}, ["n_place", "unknown"]),
+        ([1], ["options", "mapping"]),
+    ],
+)
+def test_wrong_options_are_refused(options, words):
+    with pytest.raises(InputError) as error:
+        load({**GOOD, "options": options})
+    assert all(word in str(error.value) for word in words), str(error.value)

@@ -18,37 +18,39 @@ from twinlab.schema import InputError, Model, load_yaml, refuse
 class Study(Model):
     """A grid of protocols on one patient, with a detection task. Lengths mm, doses mGy."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="folder-safe name")
+    name: str = Field("study", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="folder-safe name")
     patient: str = Field(description="sample patient, DICOM folder, NIfTI file, or phantom recipe")
     labels: str = Field("", description="NIfTI label map, for a NIfTI patient")
     legend: str = Field("", description="CSV of label names, for a NIfTI patient")
     protocol: str = Field(description="key or file of the protocol that the grid varies")
     scan_range_mm: tuple[float, ...] = Field((), description="z from, z to; empty: all of the images")
-    kv: tuple[PositiveFloat, ...] = Field(min_length=1)
+    kv: tuple[PositiveFloat, ...] = Field(min_length=1, description="tube voltage [kV]")
     mas: tuple[PositiveFloat, ...] = Field(min_length=1, description="tube current x rotation time [mA s]")
-    pitch: tuple[PositiveFloat, ...] = Field(min_length=1)
-    kernel: tuple[Kernel, ...] = Field(min_length=1)
-    seed: tuple[int, ...] = Field((1,), min_length=1)
+    pitch: tuple[PositiveFloat, ...] = Field(min_length=1, description="table feed / collimation")
+    kernel: tuple[Kernel, ...] = Field(min_length=1, description="reconstruction kernels")
+    seed: tuple[int, ...] = Field((1,), min_length=1, description="each is a full repetition")
     lesion_organ: str = Field(description="organ label in which the lesion sits")
     lesion_centre_mm: tuple[float, ...] = Field((), description="x, y, z; empty: middle of the organ")
-    lesion_diameter_mm: PositiveFloat
+    lesion_diameter_mm: PositiveFloat = Field(description="of the sphere")
     lesion_contrast_hu: float = Field(0.0, description="density contrast, the same at all kV [HU]")
     lesion_iodine_mg_ml: float = Field(0.0, ge=0, description="iodine taken up beyond the organ's [mg/ml]")
     n_positions: PositiveInt = Field(1, description="places of the lesion around its centre")
-    position_spread_mm: PositiveFloat = 20.0
-    roi_size_mm: PositiveFloat = 40.0
-    roi_pixel_mm: PositiveFloat = 0.7
-    eye_filter: bool = True
-    viewing_distance_mm: PositiveFloat = 500.0
-    display_magnification: PositiveFloat = 1.0
-    dprime_target: PositiveFloat
-    confidence: float = Field(0.95, ge=0.5, lt=1)
+    position_spread_mm: PositiveFloat = Field(
+        20.0, description="greatest distance from the first place, in x and y"
+    )
+    roi_size_mm: PositiveFloat = Field(40.0, description="region that the observer sees")
+    roi_pixel_mm: PositiveFloat = Field(0.7, description="its pixel")
+    eye_filter: bool = Field(True, description="NPWE observer; without: NPW")
+    viewing_distance_mm: PositiveFloat = Field(500.0, description="from eye to display")
+    display_magnification: PositiveFloat = Field(1.0, description="display mm per patient mm")
+    dprime_target: PositiveFloat = Field(description="detectability needed")
+    confidence: float = Field(0.95, ge=0.5, lt=1, description="to prefer one setting to another")
     dose_metric: str = Field(
         "body", description="organ whose dose is minimised; body: all tissue in the scan"
     )
     histories: PositiveInt = Field(description="photons per kV and pitch")
-    ctdi_histories: PositiveInt = 2_000_000
-    dose_voxel_mm: PositiveFloat = 4.0
+    ctdi_histories: PositiveInt = Field(2_000_000, description="photons per CTDI phantom")
+    dose_voxel_mm: PositiveFloat = Field(4.0, description="voxel of the dose calculation")
     ct_voxel_mm: PositiveFloat = Field(1.0, description="in-plane voxel of the phantom that is scanned")
 
     @field_validator("kv", "mas", "pitch", "kernel", "seed")
@@ -140,17 +142,22 @@ def load(source: str | Path | Mapping[str, Any]) -> Study:
     Parameters
     ----------
     source : path or mapping
-        Fields of :class:`Study`.
+        Fields of :class:`Study`; some may stand apart under ``options``, as in the notebook's parameters.
 
     Raises
     ------
     InputError
         Unknown or wrong fields, unknown protocol, or a protocol that the scanner cannot do.
     """
-    if isinstance(source, Mapping):
-        study = Study.make(source, where="study")
-    else:
-        study = Study.make(load_yaml(source), where=str(source))
+    data = dict(source) if isinstance(source, Mapping) else load_yaml(source)
+    where = "study" if isinstance(source, Mapping) else str(source)
+    options = data.pop("options", None) or {}
+    if not isinstance(options, Mapping):
+        refuse(f"{where}: options", "a mapping of further settings", type(options).__name__)
+    twice = sorted(set(options) & set(data))
+    if twice:
+        refuse(f"{where}: options", "settings that do not stand beside it", ", ".join(map(str, twice)))
+    study = Study.make({**data, **options}, where=where)
     try:
         study.validate_grid()
     except InputError as error:

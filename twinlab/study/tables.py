@@ -10,6 +10,7 @@ import xarray as xr
 
 from twinlab.dose import ssde_factor
 from twinlab.schema import refuse
+from twinlab.study.models import Study
 from twinlab.study.optimise import AXES, Recommendation, pareto_front, pooled
 
 #: Labels that make one organ.
@@ -237,3 +238,17 @@ def dose_over_ssde(
         ssde_factor(np.asarray(dw_mm, float), phantom_cm=phantom_cm).mean()
     )
     return float(organs["organ_dose"][names.index(organ)]) / ssde
+
+
+def settings(study: Study) -> pd.DataFrame:
+    """Every setting of a study, defaults included."""
+    rows = []
+    for name, field in Study.model_fields.items():
+        value = getattr(study, name)
+        shown_value = (
+            ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value)
+            if isinstance(value, tuple)
+            else value
+        )
+        rows.append({"setting": name, "value": str(shown_value), "meaning": field.description or ""})
+    return pd.DataFrame(rows)
