@@ -216,7 +216,8 @@ def dose_wash(
         Top of the colour scale; the 99.5th percentile inside the body without it.
     """
     around = background.sel({axis: dose[axis] for axis in "zyx"}, method="nearest")
-    body = (around > (-300 if background.attrs.get("units") == "HU" else 0.3)).assign_coords(dose.coords)
+    thin = -960 if background.attrs.get("units") == "HU" else 0.04  # air within the body
+    body = (around > thin).assign_coords(dose.coords) & dose.notnull()
     inside = dose.where(body)
     top = highest_mgy or float(np.nanpercentile(inside.values, 99.5)) or 1.0
     z = float(inside.mean(["y", "x"]).idxmax("z")) if z_mm is None else z_mm

@@ -138,7 +138,7 @@ def _show_parameters(nb: nbformat.NotebookNode) -> None:
         if "parameters" in cell.metadata.get("tags", []):
             rows = "".join(_parameter_row(p.name, given.get(p.name, p.default), p) for p in known.values())
             head = "".join(f"<th>{name}</th>" for name in ("parameter", "value", "meaning"))
-            page = f"<table><thead><tr>{head}</tr></thead>{rows}</table>"
+            page = f'<table class="parameters"><thead><tr>{head}</tr></thead>{rows}</table>'
             cell.outputs = [nbformat.v4.new_output("display_data", data={"text/html": page})]
 
 

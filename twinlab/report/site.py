@@ -59,7 +59,16 @@ def index(outputs: str | Path) -> Path:
     """
     outputs = Path(outputs)
     outputs.mkdir(parents=True, exist_ok=True)
-    cards = "".join(_card(entry, outputs) for entry in reports(outputs) if entry["report"].is_file())
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    older = []
+    for entry in reports(outputs):
+        if (
+            entry["report"].is_file()
+            and newest.setdefault((entry["notebook"], entry["params"]), entry) is not entry
+        ):
+            older.append(f"<li>{_line(entry, outputs)}</li>")
+    cards = "".join(_card(entry, outputs) for entry in newest.values())
+    rest = f'<details class="older"><summary>{len(older)} older</summary><ul>{"".join(older)}</ul></details>'
     empty = '<p class="empty">No report yet: run <code>twinlab run NOTEBOOK --params FILE</code>.</p>'
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     page = (
@@ -68,13 +77,19 @@ def index(outputs: str | Path) -> Path:
         '<meta name="viewport" content="width=device-width, initial-scale=1"><title>twinlab reports</title>'
         f"<style>{page_css()}</style></head><body><main>"
         "<p class='strip'><span>twinlab</span></p><h1>Reports</h1>"
-        f'<div class="cards">{cards}</div>{"" if cards else empty}</main></body></html>\n'
+        f'<div class="cards">{cards}</div>{"" if cards else empty}{rest if older else ""}</main></body></html>\n'
     )
     path = outputs / "index.html"
     draft = outputs / f".index.{os.getpid()}.html"
     draft.write_text(page, encoding="utf-8")
     draft.replace(path)
     return path
+
+
+def _line(entry: dict[str, Any], outputs: Path) -> str:
+    link = html.escape(entry["report"].relative_to(outputs).as_posix())
+    when = str(entry["started"])[:16].replace("T", " ")
+    return f'{when} <a href="{link}">{html.escape(entry["title"])}, {html.escape(entry["params"])}</a>'
 
 
 def _card(entry: dict[str, Any], outputs: Path) -> str:

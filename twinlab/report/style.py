@@ -65,9 +65,13 @@ class Plot(Figure):
             self.savefig(buffer, format="png", bbox_inches="tight", facecolor="white")
         return buffer.getvalue()
 
-    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-        picture = base64.b64encode(self.png()).decode()
-        return {"image/png": picture, "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        picture = self.png()
+        width = (
+            int.from_bytes(picture[16:20], "big") * 96 // _STYLE["savefig.dpi"]
+        )  # IHDR; 96 page pixels an inch
+        shown = {"alt": self.alt, "width": width}
+        return {"image/png": base64.b64encode(picture).decode(), "text/plain": self.alt}, {"image/png": shown}
 
 
 def axes(
