@@ -26,7 +26,9 @@ find_python() {
     for candidate in ${PYTHON:-python3.13 python3.12 python3.11 python3 python}; do
         suitable "$candidate" && python=$candidate && return
     done
-    fail "expected Python 3.11, 3.12 or 3.13; got $("${PYTHON:-python3}" -V 2>&1 | tail -n 1)" \
+    local got=${PYTHON:-python3}
+    command -v "$got" >/dev/null && got=$("$got" -V 2>&1 | tail -n 1) || got="no program $got"
+    fail "expected Python 3.11, 3.12 or 3.13; got $got" \
         "(install one, or name it: make PYTHON=/path/to/python3.12 ...)"
 }
 
@@ -88,7 +90,7 @@ PY
 }
 
 explain() {
-    if grep -qE 'No space left on device|Errno 28|Disk quota exceeded' $log; then
+    if grep -qE 'No space left on device|Errno 28|Disk quota exceeded' $log || [ "$(free_mb .)" -lt 20 ]; then
         fail "the disk is full: $(free_mb .) MB free at $PWD, $(free_mb "$wheels") MB at $wheels;" \
             "make room and run again"
     fi
