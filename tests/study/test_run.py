@@ -40,6 +40,7 @@ def test_results_are_complete_and_labelled(done):
     study, results = done
     assert results["dprime"].dims == ("kv", "mas", "pitch", "kernel")
     assert np.isfinite(results["dprime"]).all()
+    assert list(results["kernel"].values) == ["smooth", "standard"]
     assert (results["dose_sd_metric"] > 0).all()
     assert all(results[name].attrs.get("units") for name in results.data_vars)
     assert recommend(results, target=study.dprime_target).text

@@ -54,7 +54,7 @@ STUDY = {
     "kv": [80, 120],
     "mas": [50, 100],
     "pitch": [1.0],
-    "kernel": ["standard"],
+    "kernel": ["smooth", "standard"],
     "seed": [3],
     "scan_range_mm": [-30, 30],
     "lesion_organ": "water",

@@ -140,6 +140,8 @@ def collect(layout: Layout) -> xr.Dataset:
     """
     study = layout.study
     cases = [store.read(layout.case(**case)) for case in layout.cases() if study.reachable(case["mas"])]
+    # texts as objects: combining cuts fixed-width ones to the first case's length
+    cases = [case.assign_coords(kernel=case["kernel"].astype(object)) for case in cases]
     data = xr.combine_by_coords(cases, combine_attrs="drop", join="outer")
     assert isinstance(data, xr.Dataset)
     grid = {name: list(getattr(study, name)) for name in GRID}

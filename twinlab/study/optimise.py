@@ -25,7 +25,8 @@ class Recommendation(Model):
 
     ``verdict`` is "recommended" when one setting needs less dose than every other with at least the asked
     confidence, "not distinguishable" when others (``alternatives``) cannot be told from it, and "target not
-    reached" when no case of the grid has the asked d'.
+    reached" when no case of the grid has the asked d'. ``dprime_sd`` holds at the ``mas`` given;
+    ``dose_sd_mgy`` is that of the dose needed for the target, so it carries the spread of d' too.
     """
 
     verdict: Literal["recommended", "not distinguishable", "target not reached"]
@@ -296,11 +297,13 @@ def _describe(
     metric = str(results.attrs["dose_metric"])
     where = _name(**here)
     text = (
-        f"{where}, {mas:.0f} mAs: d' {dprime:.2f} +- {value('dprime_sd'):.2f} (target {target:g}), "
-        f"{metric} dose {value('dose_metric'):.2f} +- {value('dose_sd_metric'):.2f} mGy, "
-        f"CTDIvol {value('ctdi_vol'):.2f} +- {value('ctdi_vol_sd'):.2f} mGy."
+        f"{where}, {mas:.0f} mAs: d' {dprime:.2f} ± {value('dprime_sd'):.2f} (target {target:g}), "
+        f"{metric} dose {value('dose_metric'):.2f} ± {value('dose_sd_metric'):.2f} mGy, "
+        f"CTDIvol {value('ctdi_vol'):.2f} ± {value('ctdi_vol_sd'):.2f} mGy."
     )
-    if verdict == "not distinguishable":
+    if verdict == "recommended":
+        text = f"Recommended: {text}"
+    elif verdict == "not distinguishable":
         text = (
             f"Not distinguishable at {confidence:.0%} confidence. Lowest estimate: {text} "
             f"Equally possible: {'; '.join(alternatives)}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -170,14 +171,22 @@ def at_target(table: xr.Dataset) -> pd.DataFrame:
     frame = table.drop_vars("seed", errors="ignore").to_dataframe().reset_index()
     frame = frame.sort_values("dose", na_position="last", kind="stable").reset_index(drop=True)
     frame["at_grid_edge"] = np.where(frame["at_grid_edge"], "yes", "")
-    return frame.rename(columns=HEADINGS | {"dose": "dose [mGy]", "dose_sd": "u(dose) [mGy]"})
+    return _whole(frame).rename(columns=HEADINGS | {"dose": "dose [mGy]", "dose_sd": "u(dose) [mGy]"})
 
 
 def shown(frame: pd.DataFrame) -> pd.DataFrame:
     """Cases under headings with units, for a reader."""
     frame = frame.drop(columns="nearest", errors="ignore").copy()
     frame["front"] = np.where(frame["front"], "yes", "")
-    return frame.rename(columns=HEADINGS)
+    return _whole(frame).rename(columns=HEADINGS)
+
+
+def _whole(frame: pd.DataFrame) -> pd.DataFrame:
+    """kV and mAs without decimals where they have none."""
+    for name in ("kv", "mas"):
+        if (frame[name] == frame[name].round()).all():
+            frame[name] = frame[name].astype(int)
+    return frame
 
 
 def with_answer(frame: pd.DataFrame, recommendation: Recommendation) -> pd.DataFrame:
@@ -203,7 +212,7 @@ def headline(recommendation: Recommendation, organs: xr.Dataset, organ: str) -> 
     doses = []
     for name in chosen:
         at = organs.isel(organ_id=names.index(name))
-        doses.append(f"{name} {float(at['organ_dose']):.2f} +- {float(at['organ_dose_sd']):.2f}")
+        doses.append(f"{name} {float(at['organ_dose']):.2f} ± {float(at['organ_dose_sd']):.2f}")
     return f"{recommendation.text} Organ doses [mGy]: {', '.join(doses)}."
 
 
@@ -240,10 +249,12 @@ def dose_over_ssde(
     return float(organs["organ_dose"][names.index(organ)]) / ssde
 
 
-def settings(study: Study) -> pd.DataFrame:
-    """Every setting of a study, defaults included."""
+def settings(study: Study, *, apart_from: Iterable[str] = ()) -> pd.DataFrame:
+    """Settings of a study, defaults included, but for those named."""
     rows = []
     for name, field in Study.model_fields.items():
+        if name in apart_from:
+            continue
         value = getattr(study, name)
         shown_value = (
             ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value)
