@@ -83,6 +83,8 @@ with open("pyproject.toml", "rb") as stream:
     project = tomllib.load(stream)["project"]
 wanted = project["dependencies"] + project["optional-dependencies"].get(sys.argv[1], [])
 for requirement in map(Requirement, wanted):
+    if requirement.marker and not requirement.marker.evaluate():
+        continue
     if not requirement.specifier.contains(metadata.version(requirement.name), prereleases=True):
         sys.exit(f"{requirement} is not met")
 metadata.version("twinlab")

@@ -32,8 +32,8 @@ def case():
 @pytest.fixture
 def hopper(monkeypatch):
     """numba-cuda asks the device for its compute capability even when it only compiles."""
-    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed (extra: ptx)")
-    pytest.importorskip("cuda.bindings.nvrtc", reason="nvidia-cuda-nvrtc is not installed (extra: ptx)")
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed (extra: test)")
+    pytest.importorskip("cuda.bindings.nvrtc", reason="nvidia-cuda-nvrtc is not installed (extra: test)")
     from numba.cuda import dispatcher
 
     class Device:
@@ -65,7 +65,7 @@ np.save({out!r}, project_cuda(volumes, **scan))
 
 
 def test_kernel_in_the_simulator_agrees_with_the_cpu(tmp_path):
-    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed (extra: ptx)")
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed (extra: test)")
     out = tmp_path / "paths.npy"
     code = _SIMULATE.format(here=os.path.dirname(__file__), out=str(out))
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "NUMBA_DISABLE_JIT": "1"}

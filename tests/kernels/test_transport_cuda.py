@@ -48,8 +48,8 @@ def _signature(grid, tables, source):
 @pytest.fixture
 def hopper(monkeypatch):
     """numba-cuda asks the device for its compute capability even when it only compiles."""
-    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed (extra: ptx)")
-    pytest.importorskip("cuda.bindings.nvrtc", reason="nvidia-cuda-nvrtc is not installed (extra: ptx)")
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed (extra: test)")
+    pytest.importorskip("cuda.bindings.nvrtc", reason="nvidia-cuda-nvrtc is not installed (extra: test)")
     from numba.cuda import dispatcher
 
     class Device:
@@ -93,7 +93,7 @@ def test_kernel_in_the_simulator_agrees_with_the_cpu():
 
     Scalars of math.* are double there, so a rare history takes another turn; the rest are equal.
     """
-    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed (extra: ptx)")
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed (extra: test)")
     n = 60
     env = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "NUMBA_DISABLE_JIT": "1"}
     code = _SIMULATE.format(here=os.path.dirname(__file__), n=n)

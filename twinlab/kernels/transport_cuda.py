@@ -2,7 +2,7 @@
 
 The stream of a history, the tables and the integer scores are those of the CPU driver, so both give the
 same tally up to float32 rounding of elementary functions. Needs the ``gpu`` extra; the module itself can be
-imported anywhere, and compiled (not run) with the ``ptx`` extra.
+imported anywhere, and compiled (not run) with the ``test`` extra.
 """
 
 from __future__ import annotations
