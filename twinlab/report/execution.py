@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,8 +19,9 @@ from tqdm import tqdm
 
 import twinlab
 from twinlab.report.parameters import accept, open_notebook, read_parameters
-from twinlab.schema import content_key, load_yaml, source_key
+from twinlab.schema import content_key, load_yaml, refuse, source_key
 
+MOST_FILES = 20_000  # all are read for the key; a home folder given by mistake would take minutes
 RUN_FOLDER = "TWINLAB_RUN_FOLDER"  # tells the notebook's kernel where its files belong
 
 
@@ -142,8 +144,19 @@ def _input_files(parameters: Mapping[str, Any]) -> dict[str, str]:
         ):
             path = Path(value)
             files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-            found[name] = content_key([[str(f.relative_to(path.parent)), f.read_bytes()] for f in files])
+            if len(files) > MOST_FILES:
+                refuse(
+                    f"parameter {name}",
+                    f"a folder of one patient, at most {MOST_FILES} files",
+                    f"{len(files)}",
+                )
+            found[name] = content_key([[str(f.relative_to(path.parent)), _digest(f)] for f in files])
     return found
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _recipes() -> str:

@@ -45,6 +45,11 @@ def kernel_manager(environment: Mapping[str, str], *, scratch: str) -> type[Asyn
             connection = os.path.join(scratch, "kernel.json")
             super().__init__(**{**settings, "transport": "ipc", "connection_file": connection})
 
+        async def start_kernel(self, **settings: Any) -> None:  # type: ignore[override]
+            """What the kernel's own machinery has to say goes to a file, not between the lines of progress."""
+            with open(os.path.join(scratch, "kernel.log"), "w", encoding="utf-8") as log:
+                await super().start_kernel(**{**settings, "stderr": log})
+
         @property
         def kernel_spec(self) -> KernelSpec:
             return spec
