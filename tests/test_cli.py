@@ -92,12 +92,12 @@ def test_wrong_input_is_one_line_and_status_2(arguments, words, capsys, monkeypa
         (KeyboardInterrupt(), 130, "resume with: twinlab report"),
     ],
 )
-def test_every_error_is_one_line(error, status, words, capsys, monkeypatch):
+def test_every_error_is_one_line(error, status, words, tmp_path, capsys, monkeypatch):
     def broken(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("twinlab.report.site.reports", broken)
-    assert call("report") == status
+    monkeypatch.setattr(cli, "_near", broken)
+    assert call("report", "--outputs", str(tmp_path)) == status
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert lines[0].startswith(words) or words in lines[0]
