@@ -9,5 +9,18 @@ __version__ = "0.1.0"
 
 __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
-    submodules=["schema", "sample", "physics", "kernels", "phantom", "scanner", "ct", "dose", "quality", "study", "report"],
+    submodules=[
+        "keys",
+        "schema",
+        "sample",
+        "physics",
+        "kernels",
+        "phantom",
+        "scanner",
+        "ct",
+        "dose",
+        "quality",
+        "study",
+        "report",
+    ],
 )

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from twinlab.keys import content_key
 from twinlab.phantom import (
     crop,
     ct_scale,
@@ -22,7 +23,7 @@ from twinlab.phantom import (
 )
 from twinlab.phantom.labels import tissue_class
 from twinlab.physics import materials
-from twinlab.schema import InputError, content_key, label
+from twinlab.schema import InputError, label
 
 LEGEND = {1: "aorta", 2: "vertebrae_L1", 3: "lung_upper_lobe_left", 4: "liver", 5: "heart", 6: "rib_left_1"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from twinlab.keys import content_key
 from twinlab.scanner import (
     Scanner,
     effective_mas_for,
@@ -13,7 +14,7 @@ from twinlab.scanner import (
     load_protocol,
     load_scanner,
 )
-from twinlab.schema import InputError, content_key
+from twinlab.schema import InputError
 
 
 def test_the_library_is_whole():

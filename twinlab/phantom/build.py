@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from twinlab.schema import check, content_key, label, refuse, spacing
+from twinlab.keys import content_key
+from twinlab.schema import check, label, refuse, spacing
 
 AIR_DENSITY_G_CM3 = 0.001205
 """Dry air near sea level at 20 degrees Celsius (NIST)."""

@@ -155,7 +155,7 @@ def _pixels_hu(path: Path, header: pydicom.Dataset, where: str) -> np.ndarray:
     try:
         full = pydicom.dcmread(path)
         raw = full.pixel_array
-    except (RuntimeError, NotImplementedError, ValueError, AttributeError, TypeError, KeyError) as error:
+    except (RuntimeError, ValueError, AttributeError, TypeError, KeyError) as error:
         syntax = getattr(header.file_meta.get("TransferSyntaxUID"), "name", "unknown transfer syntax")
         return _decode_by_itk(path, f"{where}, {path.name} ({syntax})", str(error).splitlines()[0])
     hu = raw.astype(np.float32) * np.float32(slope) + np.float32(intercept)

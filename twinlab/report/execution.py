@@ -18,8 +18,9 @@ import nbformat
 from tqdm import tqdm
 
 import twinlab
+from twinlab.keys import content_key, source_key
 from twinlab.report.parameters import accept, open_notebook, read_parameters
-from twinlab.schema import content_key, load_yaml, refuse, source_key
+from twinlab.schema import load_yaml, refuse
 
 MOST_FILES = 20_000  # all are read for the key; a home folder given by mistake would take minutes
 RUN_FOLDER = "TWINLAB_RUN_FOLDER"  # tells the notebook's kernel where its files belong

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import twinlab
-from twinlab.schema import source_key
+from twinlab.keys import source_key
 
 _PACKAGES = (
     "numpy", "scipy", "xarray", "dask", "numba", "llvmlite", "pydantic", "pydicom", "simpleitk", "spekpy",

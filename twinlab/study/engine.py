@@ -16,7 +16,8 @@ from dask.callbacks import Callback
 from dask.delayed import Delayed
 
 import twinlab
-from twinlab.schema import refuse, source_key
+from twinlab.keys import source_key
+from twinlab.schema import refuse
 from twinlab.study import planning, stages, store
 from twinlab.study.collect import collect
 from twinlab.study.layout import Layout

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from twinlab.schema import content_key, source_key
+from twinlab.keys import content_key, source_key
 from twinlab.study.models import Study
 from twinlab.study.patient import patient_key
 from twinlab.study.store import outputs_root

@@ -11,7 +11,8 @@ from scipy import ndimage
 
 from twinlab import phantom as tp
 from twinlab import sample
-from twinlab.schema import content_key, refuse
+from twinlab.keys import content_key
+from twinlab.schema import refuse
 from twinlab.study.models import Study
 
 #: The sample patient at a coarser grid, for quick tests.
