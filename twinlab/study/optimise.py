@@ -146,6 +146,14 @@ def _mas_at(target: float, dprime: NDArray, mas: NDArray) -> NDArray:
     return out
 
 
+def _drawn(results: xr.Dataset, target: float, seed: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Dose per mAs (kv, pitch), and draws of the mAs and of the dose needed (draw, kv, pitch, kernel)."""
+    per_mas = (results["dose_metric"] / results["mas"]).transpose("kv", "pitch", "mas").mean("mas").to_numpy()
+    dprime, scale = _draws(results, seed)
+    need = _mas_at(target, dprime, np.asarray(results["mas"], float))
+    return per_mas, need, need * (per_mas[None] * scale)[..., None]
+
+
 def dose_at_target(results: xr.Dataset, target: float, *, seed: int = 0) -> xr.Dataset:
     """Dose that each kV, pitch and kernel needs for one detectability.
 
@@ -177,13 +185,10 @@ def dose_at_target(results: xr.Dataset, target: float, *, seed: int = 0) -> xr.D
             refuse("dose_at_target", f"results with {name}", sorted(map(str, results.data_vars)))
     results = pooled(results).sortby("mas")
     mas = np.asarray(results["mas"], float)
-    per_mas = (results["dose_metric"] / results["mas"]).transpose("kv", "pitch", "mas").mean("mas")
+    per_mas, need_drawn, dose_drawn = _drawn(results, target, seed)
     central = np.asarray(results["dprime_at"].mean("position").transpose(*AXES, "mas"), float)
     need = _mas_at(target, central, mas)
-    dprime, scale = _draws(results, seed)
-    need_drawn = _mas_at(target, dprime, mas)
-    dose_drawn = need_drawn * (np.asarray(per_mas)[None] * scale)[..., None]
-    dose = need * np.asarray(per_mas)[..., None]
+    dose = need * per_mas[..., None]
     filled = np.where(np.isfinite(dose_drawn), dose_drawn, np.inf).reshape(DRAWS, -1)
     reached = np.isfinite(filled.min(axis=1))
     winner = np.bincount(filled.argmin(axis=1)[reached], minlength=filled.shape[1]) / DRAWS
@@ -259,11 +264,7 @@ def recommend(
 
 def _not_worse(results: xr.Dataset, target: float, best: int, confidence: float, seed: int) -> list[int]:
     """Settings that need more dose than the best in fewer than ``confidence`` of the draws, best first."""
-    results = results.sortby("mas")
-    dprime, scale = _draws(results, seed)
-    per_mas = (results["dose_metric"] / results["mas"]).transpose("kv", "pitch", "mas").mean("mas")
-    need = _mas_at(target, dprime, np.asarray(results["mas"], float))
-    dose = (need * (np.asarray(per_mas)[None] * scale)[..., None]).reshape(DRAWS, -1)
+    dose = _drawn(results.sortby("mas"), target, seed)[2].reshape(DRAWS, -1)
     dose = np.where(np.isfinite(dose), dose, np.inf)
     worse = (dose > dose[:, best : best + 1]).mean(axis=0)
     order = np.argsort(worse)
