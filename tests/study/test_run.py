@@ -76,7 +76,8 @@ def test_changed_settings_are_never_met_by_old_results(place, done):
     root = place.parent / "whole"
     assert plan(study.model_copy(update={"histories": 50000}), outputs=root).seconds > 0
     assert plan(study.model_copy(update={"lesion_diameter_mm": 13.0}), outputs=root).seconds > 0
-    assert plan(study.model_copy(update={"dprime_target": 7.0}), outputs=root).seconds == 0
+    target_only = plan(study.model_copy(update={"dprime_target": 7.0}), outputs=root)
+    assert all(stage.done for stage in target_only.stages if not stage.name.startswith("case "))
 
 
 def sweep(place: Path, root: Path) -> subprocess.Popen:

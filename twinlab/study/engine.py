@@ -107,7 +107,7 @@ def graph(layout: Layout, work: planning.Plan) -> tuple[dict[str, Delayed], dict
             after = [planning.dose_name(case["kv"], case["pitch"], case["seed"]), *ctdi]
             after += [planning.images_name(case["kv"], case["pitch"], case["seed"])]
             after += [planning.quality_name(case["pitch"], case["seed"], i) for i in range(study.n_positions)]
-            add(f"case {layout.case(**case).stem}", False, stages.make_case, case, after=tuple(after))
+            add(planning.case_name(layout.case(**case)), False, stages.make_case, case, after=tuple(after))
     return tasks, costs
 
 

@@ -12,13 +12,14 @@ from twinlab.study.models import Study
 
 # Seconds on two cores of a 2020s server processor, measured by benchmarks/main_job.py; a guess elsewhere, which is
 # why the progress bar corrects itself as stages finish.
-SECONDS_PHANTOM = 25.0
-SECONDS_PER_RAY_PATH = 4.4e-7
+SECONDS_PHANTOM = 17.0
+SECONDS_PER_RAY_PATH = 8.0e-7
 SECONDS_PER_RAY_SIGNAL = 2.0e-7
-SECONDS_PER_RAY_OBSERVER = 4.0e-7
-SECONDS_PER_RAY_IMAGE = 1.0e-7
-SECONDS_PER_HISTORY = 1.8e-6
-SECONDS_PER_CTDI_HISTORY = 2.4e-6
+SECONDS_PER_RAY_OBSERVER = 1.1e-7
+SECONDS_PER_RAY_IMAGE = 4.2e-8
+SECONDS_PER_HISTORY = 0.72e-6
+SECONDS_PER_CTDI_HISTORY = 0.55e-6
+SECONDS_PER_CASE = 0.4
 ROWS_SEEN = 0.25  # share of the detector rows that the region of interest needs
 BASIS = 4
 
@@ -51,10 +52,11 @@ class Plan:
         return sum(stage.seconds for stage in self.stages if not stage.done)
 
     def __str__(self) -> str:
-        left = [stage for stage in self.stages if not stage.done]
+        stages = [stage for stage in self.stages if not stage.name.startswith("case ")]
+        left = [stage for stage in stages if not stage.done]
         lines = [
             f"study {self.name}: {self.cases} cases, {self.cases_done} done; "
-            f"{len(left)} of {len(self.stages)} stages left, about {_duration(self.seconds)}, "
+            f"{len(left)} of {len(stages)} stages left, about {_duration(self.seconds)}, "
             f"{self.memory_gib:.1f} GiB of memory, {self.disk_gib:.1f} GiB of disk",
         ]
         if self.unreachable:
@@ -89,6 +91,10 @@ def plan(study: Study, *, outputs: str | Path | None = None) -> Plan:
         rays = _rays(study, pitch)
         stages += _stages_of_pitch(layout, pitch, rays)
     cases = list(layout.cases())
+    stages += [
+        Stage(case_name(layout.case(**case)), SECONDS_PER_CASE, layout.case(**case).is_file())
+        for case in cases
+    ]
     per_ray = 4 * (BASIS + 2 * len(study.kv))
     return Plan(
         name=study.name,
@@ -100,6 +106,11 @@ def plan(study: Study, *, outputs: str | Path | None = None) -> Plan:
         disk_gib=0.3 + rays * per_ray / 2**30 * len(study.pitch),
         unreachable=tuple(mas for mas in study.mas if not study.reachable(mas)),
     )
+
+
+def case_name(file: Path) -> str:
+    """Name of the stage that puts one case together."""
+    return f"case {file.stem}"
 
 
 def rays_name(pitch: float) -> str:

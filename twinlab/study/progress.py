@@ -63,7 +63,8 @@ class Progress:
         with self._lock:
             self._running[stage] = time.monotonic()
         if stage in self._costs and not self._bar.disable:
-            self._bar.set_description_str(f"{self._name}: {stage}", refresh=False)
+            shown = "putting cases together" if stage.startswith("case ") else stage
+            self._bar.set_description_str(f"{self._name}: {shown}", refresh=False)
         self._show()
 
     def finish(self, stage: str) -> None:
