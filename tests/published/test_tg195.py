@@ -101,7 +101,7 @@ RATIO = {("56.4 keV", 10): 0.3445, ("120 kVp", 10): 0.2863, ("56.4 keV", 80): 0.
 @pytest.mark.parametrize("spectrum", SPECTRA)
 @pytest.mark.parametrize("collimation", [10, 80])
 def test_case_4_2_quick(spectrum, collimation):
-    """Centre over periphery, and at most one of 37 rods beyond 3 sigma: sd of far rods is itself noisy."""
+    """Centre over periphery, and at most one of 37 rods beyond 3 sigma, as chance allows: 0.1 a run."""
     misses, ratio, sd = _case_4_2(spectrum, collimation, 1_000_000)
     assert len(misses) <= 1, misses
     assert abs(ratio - RATIO[spectrum, collimation]) < 3 * sd + 0.02 * ratio
@@ -114,6 +114,7 @@ def test_full(spectrum):
         assert _case_2(spectrum, mode, 20_000_000) == []
     for collimation in (10, 80):
         assert _case_4_1(spectrum, collimation, 20_000_000) == []
-        misses, ratio, sd = _case_4_2(spectrum, collimation, 20_000_000)
-        assert len(misses) <= 1, misses  # of 148 rods in all, 0.4 lie beyond 3 sigma by chance
+        # rods in the shadow get few photons: at 2e7 histories one of 148 was off by chance, at 1e8 none
+        misses, ratio, sd = _case_4_2(spectrum, collimation, 100_000_000)
+        assert misses == []
         assert abs(ratio - RATIO[spectrum, collimation]) < 3 * sd + 0.005 * ratio
