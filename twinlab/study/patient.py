@@ -36,6 +36,14 @@ def patient_key(study: Study) -> str:
         return content_key([_digest(p) for p in (source, *extra)])
     if study.patient in tp.list_recipes():
         return content_key("recipe", tp.load_recipe(study.patient))
+    known = [*sample.describe(), *sample.ALIASES, SMALL]
+    if study.patient not in known:
+        refuse(
+            "patient",
+            f"a DICOM folder or NIfTI file that is there, a sample ({', '.join(known)}) "
+            f"or a recipe ({', '.join(tp.list_recipes())})",
+            repr(study.patient),
+        )
     if study.patient == SMALL:
         return content_key("small", sample.identity(SMALL.removesuffix("-small")))
     return content_key(sample.identity(study.patient))
