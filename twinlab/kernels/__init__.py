@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "bundle",
         "columns",
         "cuda_project",
+        "device",
         "elementary",
         "philox",
         "project",

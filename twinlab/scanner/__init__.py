@@ -5,7 +5,16 @@ import lazy_loader as _lazy
 __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
     submod_attrs={
-        "models": ["Bowtie", "CtdiEntry", "Detector", "Protocol", "Scanner", "Tube"],
+        "models": ["Protocol", "Sampling", "Scanner"],
+        "parts": [
+            "AntiscatterGrid",
+            "Bowtie",
+            "CtdiEntry",
+            "Detector",
+            "Electronics",
+            "PhotonCounting",
+            "Tube",
+        ],
         "library": ["list_protocols", "list_scanners", "load_protocol", "load_scanner", "protocol_folder"],
         "geometry": ["cell_solid_angle", "over_range_mm", "trajectory"],
         "beam": ["beam_fluence", "photons_per_cell"],

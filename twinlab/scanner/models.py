@@ -7,97 +7,25 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from twinlab.scanner import geometry
+from twinlab.scanner.parts import Bowtie, CtdiEntry, Detector, SecondSource, Tube
 from twinlab.schema import Model, refuse
 
 FloatArray = NDArray[np.floating[Any]]
 Kernel = Literal["smooth", "standard", "sharp", "ramp"]
 NO_BOWTIE = "none"
-SPEKPY_KV = (40.0, 150.0)
 
 
-class Detector(Model):
-    """Cells of the detector, measured at the detector."""
+class Sampling(Model):
+    """Points over which a reading is averaged: on the focal spot, on the cell, in the time of a view."""
 
-    shape: Literal["arc", "flat"]
-    n_channels: int = Field(gt=1)
-    n_rows: int = Field(gt=0)
-    channel_pitch_mm: PositiveFloat
-    row_pitch_mm: PositiveFloat
-    channel_offset: float = Field(default=0.0, ge=-1.0, le=1.0, description="shift of the array [channels]")
-    absorber_material: str
-    absorber_thickness_mm: PositiveFloat
-    fill_factor: float = Field(default=1.0, gt=0.0, le=1.0)
-    electronic_noise_kev: float = Field(default=0.0, ge=0.0, description="rms per reading, absorbed energy")
-
-
-class Tube(Model):
-    """X-ray tube and its flat filters."""
-
-    anode_angle_deg: float = Field(gt=0.0, lt=90.0)
-    filters: dict[str, PositiveFloat] = Field(description="flat filters between target and bowtie [mm]")
-    kv_stations: tuple[float, ...] = Field(min_length=1)
-    max_tube_current_ma: PositiveFloat
-
-    @field_validator("kv_stations")
-    @classmethod
-    def _stations_in_range(cls, stations: tuple[float, ...]) -> tuple[float, ...]:
-        low, high = SPEKPY_KV
-        if list(stations) != sorted(set(stations)) or stations[0] < low or stations[-1] > high:
-            raise ValueError(f"expected ascending kV stations within {low:g} to {high:g}")
-        return stations
-
-
-class Bowtie(Model):
-    """Path length through the beam-shaping filter along the ray of each fan angle.
-
-    Angles are one side from 0 or both sides; a one-sided table is mirrored.
-    """
-
-    material: str
-    fan_angle_deg: tuple[float, ...] = Field(min_length=2)
-    thickness_mm: tuple[float, ...]
-    note: str = ""
-
-    @model_validator(mode="after")
-    def _a_table(self) -> Self:
-        if len(self.fan_angle_deg) != len(self.thickness_mm):
-            raise ValueError(
-                f"expected as many thicknesses as fan angles ({len(self.fan_angle_deg)}), "
-                f"not {len(self.thickness_mm)}"
-            )
-        if any(b <= a for a, b in zip(self.fan_angle_deg, self.fan_angle_deg[1:], strict=False)):
-            raise ValueError("expected ascending fan angles")
-        if min(self.thickness_mm) < 0:
-            raise ValueError("expected thicknesses of 0 mm or more")
-        if self.fan_angle_deg[0] > 0:
-            raise ValueError("expected a table that starts at fan angle 0 or below")
-        return self
-
-    def path_mm(self, fan_angle_rad: FloatArray) -> FloatArray:
-        """Path through the filter at fan angles (rad), linear in the table, constant beyond its ends."""
-        angle = np.rad2deg(np.asarray(fan_angle_rad, dtype=float))
-        if self.fan_angle_deg[0] >= 0.0:
-            angle = np.abs(angle)
-        return np.interp(angle, self.fan_angle_deg, self.thickness_mm)
-
-
-class CtdiEntry(Model):
-    """One published CTDI100 set, as the source gives it."""
-
-    kv: PositiveFloat
-    phantom_cm: Literal[16, 32]
-    bowtie: str
-    collimation_mm: PositiveFloat | None = None
-    centre_mgy_per_100mas: PositiveFloat | None = None
-    periphery_mgy_per_100mas: PositiveFloat | None = None
-    centre_to_periphery: PositiveFloat | None = None
-    ctdi_w_mgy_per_100mas: PositiveFloat | None = None
-    source: str
-    verified: bool = Field(description="read in the source itself, not second-hand")
-    note: str = ""
+    focal_width: PositiveInt = 1
+    focal_length: PositiveInt = 1
+    cell_channel: PositiveInt = 1
+    cell_row: PositiveInt = 1
+    view: PositiveInt = 1
 
 
 class Scanner(Model):
@@ -111,6 +39,8 @@ class Scanner(Model):
     views_per_rotation: int = Field(gt=3)
     detector: Detector
     tube: Tube
+    second_source: SecondSource | None = None
+    max_gantry_tilt_deg: float = Field(default=0.0, ge=0.0, lt=45.0)
     bowties: dict[str, Bowtie] = Field(default_factory=dict)
     ctdi_w_mgy_per_100mas: dict[Literal["16", "32"], dict[float, PositiveFloat]] = Field(default_factory=dict)
     ctdi_published: tuple[CtdiEntry, ...] = ()
@@ -213,6 +143,14 @@ class Protocol(Model):
     kernel: Kernel = "standard"
     reconstruction_fov_mm: PositiveFloat
     bowtie: str
+    flying_focal_spot: Literal["off", "in_plane", "z", "both"] = "off"
+    gantry_tilt_deg: float = Field(
+        default=0.0, description="axial mode; above 0 the upper side of the gantry leans towards the feet"
+    )
+    second_kv: PositiveFloat | None = Field(
+        default=None, description="second tube voltage: of every other view, or of the second source"
+    )
+    sampling: Sampling = Sampling()
     ctdi_phantom_cm: Literal[16, 32]
     task: str = ""
     notes: str = ""
@@ -259,7 +197,25 @@ class Protocol(Model):
                 f"{scanner.scan_fov_mm:.4g} mm; got {self.reconstruction_fov_mm:g}"
             )
         scanner.n_rows_for(self.collimation_mm)
+        self._equipped()
         return self
+
+    def _equipped(self) -> None:
+        """The scanner can do what goes beyond a plain scan."""
+        scanner, tilt = self.scanner, self.gantry_tilt_deg
+        if self.flying_focal_spot != "off" and scanner.tube.flying_focal_spot is None:
+            raise ValueError(
+                f"flying_focal_spot: expected 'off' ({scanner.key} has none); got {self.flying_focal_spot!r}"
+            )
+        if abs(tilt) > scanner.max_gantry_tilt_deg:
+            raise ValueError(
+                f"gantry_tilt_deg: expected at most {scanner.max_gantry_tilt_deg:g} ({scanner.key}); got {tilt:g}"
+            )
+        if tilt and self.mode == "helical":
+            raise ValueError(f"gantry_tilt_deg: expected 0 with mode 'helical'; got {tilt:g}")
+        low, high = scanner.tube.kv_stations[0], scanner.tube.kv_stations[-1]
+        if self.second_kv is not None and not low <= self.second_kv <= high:
+            raise ValueError(f"second_kv: expected {low:g} to {high:g} kV; got {self.second_kv:g}")
 
     def replace(self, **changes: Any) -> Self:
         """The protocol with other values, validated again.

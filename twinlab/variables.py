@@ -1,0 +1,127 @@
+"""Registry: name, dims, units and meaning of every labelled variable that crosses a public function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One labelled quantity: dims, units and meaning."""
+
+    name: str
+    dims: tuple[str, ...]
+    units: str
+    long_name: str
+
+
+def _registry() -> dict[str, Variable]:
+    rows = [
+        # phantom
+        ("material", "z y x", "1", "index into material_name"),
+        ("density", "z y x", "g cm-3", "mass density"),
+        ("organ", "z y x", "1", "organ label, an organ_id"),
+        ("material_name", "material_id", "1", "name of the material in the physics registry"),
+        ("organ_name", "organ_id", "1", "name of the organ"),
+        (
+            "water_equivalent_diameter",
+            "z",
+            "mm",
+            "diameter of the water cylinder that attenuates like the slice",
+        ),
+        # attenuation
+        ("photoelectric", "energy", "cm2 g-1", "photoelectric mass attenuation coefficient"),
+        ("rayleigh", "energy", "cm2 g-1", "coherent scattering mass attenuation coefficient"),
+        ("incoherent", "energy", "cm2 g-1", "incoherent scattering mass attenuation coefficient"),
+        ("total", "energy", "cm2 g-1", "mass attenuation coefficient with coherent scattering"),
+        ("mu_en", "energy", "cm2 g-1", "mass energy-absorption coefficient"),
+        # spectra and beam
+        ("fluence", "energy", "mm-2 mAs-1", "photon fluence per energy bin at 1 m from the focal spot"),
+        ("beam_fluence", "fan_angle energy", "mm-2 mAs-1", "fluence at 1 m behind filters and bowtie"),
+        ("photons", "channel energy", "1", "mean photons that meet a detector cell in one view, no object"),
+        ("solid_angle", "row channel", "sr", "solid angle of a detector cell at the focal spot"),
+        # acquisition
+        ("view_angle", "view", "rad", "gantry angle; 0 = tube anterior, grows towards the patient's left"),
+        ("source_z", "view", "mm", "table position of the focal spot"),
+        ("path", "basis view row channel", "g cm-2", "line integral of a basis density"),
+        ("row_lo", "view", "1", "first detector row that was computed"),
+        ("row_hi", "view", "1", "end (exclusive) of the detector rows that were computed"),
+        ("basis_mu", "basis energy", "cm2 g-1", "mass attenuation of a basis function"),
+        (
+            "mixing",
+            "basis mixed_material",
+            "1",
+            "makes basis_mu at any energy from the materials' mass attenuation",
+        ),
+        ("signal", "view row channel", "keV mAs-1", "mean absorbed energy of a reading per mAs of the view"),
+        (
+            "signal_variance",
+            "view row channel",
+            "keV2 mAs-1",
+            "quantum variance of a reading per mAs of the view",
+        ),
+        ("air_signal", "row channel", "keV mAs-1", "mean absorbed energy of a reading without an object"),
+        (
+            "water_polynomial",
+            "channel power",
+            "1",
+            "water correction: projection = raw * sum_i c_i (raw/raw_max)^i",
+        ),
+        (
+            "projection",
+            "view row channel",
+            "1",
+            "water-corrected line integral (-log of the air-normalised signal)",
+        ),
+        ("variance", "view row channel", "1", "variance of projection"),
+        # image
+        ("hu", "z y x", "HU", "CT number"),
+        # dose
+        ("dose", "z y x", "mGy", "absorbed dose"),
+        ("dose_sd", "z y x", "mGy", "standard uncertainty of dose"),
+        ("organ_dose", "organ_id", "mGy", "mean absorbed dose of the organ"),
+        ("organ_dose_sd", "organ_id", "mGy", "standard uncertainty of organ_dose (statistical)"),
+        ("organ_mass", "organ_id", "g", "mass of the organ inside the phantom"),
+        ("organ_coverage", "organ_id", "1", "share of the organ's mass inside the imaged range"),
+        (
+            "organ_cut",
+            "organ_id",
+            "1",
+            "whether the organ reaches the end of the phantom and may be incomplete",
+        ),
+        ("ctdi100_centre", "", "mGy", "CTDI100 at the centre per 100 mAs"),
+        (
+            "ctdi100_periphery",
+            "",
+            "mGy",
+            "CTDI100 10 mm below the surface per 100 mAs, mean over the circumference",
+        ),
+        ("ctdi_w", "", "mGy", "weighted CTDI per 100 mAs"),
+        ("ctdi100_centre_sd", "", "mGy", "standard uncertainty of ctdi100_centre (statistical)"),
+        ("ctdi100_periphery_sd", "", "mGy", "standard uncertainty of ctdi100_periphery (statistical)"),
+        ("ctdi_w_sd", "", "mGy", "standard uncertainty of ctdi_w (statistical)"),
+        ("ctdi_w_published", "", "mGy", "published weighted CTDI per 100 mAs"),
+        ("output_factor", "", "1", "published over simulated ctdi_w"),
+        ("output_factor_sd", "", "1", "standard uncertainty of output_factor (statistical)"),
+        # quality
+        ("nps", "fy fx", "HU2 mm2", "noise power spectrum"),
+        ("nps_radial", "frequency", "HU2 mm2", "radially averaged noise power spectrum"),
+        ("dprime", "", "1", "detectability index"),
+    ]
+    return {name: Variable(name, tuple(dims.split()), units, meaning) for name, dims, units, meaning in rows}
+
+
+VARIABLES: Mapping[str, Variable] = _registry()
+
+COORDINATES: Mapping[str, tuple[str, str]] = {
+    "x": ("mm", "voxel centre, to the patient's left"),
+    "y": ("mm", "voxel centre, to posterior"),
+    "z": ("mm", "voxel centre, to the head"),
+    "energy": ("keV", "bin centre"),
+    "fan_angle": ("rad", "angle from the central ray in the plane of rotation"),
+    "row": ("mm", "detector row centre, along z, at the detector"),
+    "frequency": ("mm-1", "radial spatial frequency"),
+    "fx": ("mm-1", "spatial frequency along x"),
+    "fy": ("mm-1", "spatial frequency along y"),
+}
