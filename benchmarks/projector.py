@@ -19,7 +19,8 @@ import numpy as np
 import xarray as xr
 
 from twinlab.ct.detector import detected
-from twinlab.ct.scan import acquire, line_integrals
+from twinlab.ct.paths import line_integrals
+from twinlab.ct.scan import acquire
 from twinlab.kernels.columns import prepare_materials
 from twinlab.kernels.project import project, project_reference
 from twinlab.scanner import load_protocol, trajectory

@@ -44,6 +44,7 @@ def _registry() -> dict[str, Variable]:
         # acquisition
         ("view_angle", "view", "rad", "gantry angle; 0 = tube anterior, grows towards the patient's left"),
         ("source_z", "view", "mm", "table position of the focal spot"),
+        ("focal_shift", "view shift_axis", "mm", "displacement of the focal spot in the frame of the gantry"),
         ("path", "basis view row channel", "g cm-2", "line integral of a basis density"),
         ("row_lo", "view", "1", "first detector row that was computed"),
         ("row_hi", "view", "1", "end (exclusive) of the detector rows that were computed"),

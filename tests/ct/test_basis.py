@@ -14,7 +14,7 @@ from twinlab.ct.basis import (
     transmission_error,
 )
 from twinlab.ct.detector import detected_spectrum, energy_quadrature
-from twinlab.ct.scan import scan_basis
+from twinlab.ct.paths import scan_basis
 from twinlab.physics.attenuation import mass_attenuation
 from twinlab.schema import InputError
 

@@ -8,7 +8,8 @@ from scan_cases import small_phantom, small_protocol, small_trajectory
 
 from twinlab.ct.corrections import water_correction
 from twinlab.ct.detector import Extra, detected, detected_spectrum
-from twinlab.ct.scan import acquire, line_integrals
+from twinlab.ct.paths import line_integrals
+from twinlab.ct.scan import acquire
 from twinlab.kernels.project import project_reference
 from twinlab.physics.attenuation import linear_attenuation_per_mm, mass_attenuation
 from twinlab.scanner import cell_solid_angle

@@ -9,6 +9,8 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "corrections": ["water_correction"],
         "detector": ["Extra", "detected"],
         "recon": ["adjoint", "reconstruct"],
-        "scan": ["acquire", "line_integrals", "simulate"],
+        "paths": ["line_integrals"],
+        "sampling": ["Sample", "sub_samples"],
+        "scan": ["acquire", "simulate"],
     },
 )

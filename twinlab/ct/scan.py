@@ -1,4 +1,4 @@
-"""Scan a phantom: line integrals once, readings and projections for any tube voltage, exposure and seed."""
+"""Scan a phantom: readings and projections for any tube voltage, exposure and seed."""
 
 from __future__ import annotations
 
@@ -8,144 +8,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from twinlab.ct.basis import Basis, choose_basis
 from twinlab.ct.corrections import loop_tables, water_correction
-from twinlab.ct.detector import Extra, detected, detected_spectrum
+from twinlab.ct.detector import Extra, detected
+from twinlab.ct.paths import line_integrals
 from twinlab.kernels import philox
-from twinlab.kernels.columns import prepare_materials
-from twinlab.kernels.project import project
 from twinlab.kernels.spectral import readings_to_projections
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.scanner import Protocol
 from twinlab.scanner import trajectory as plan_trajectory
-from twinlab.schema import check, label, refuse, spacing
+from twinlab.schema import check, label, refuse
 
 _NOISE_STREAM = np.uint64(0x6E6F6973)  # keeps the detector's random numbers apart from those of transport
-
-
-def scan_basis(material_names: list[str], protocol: Protocol, *, n_basis: int | None = None) -> Basis:
-    """Attenuation basis for some materials and all tube voltages of a protocol's scanner.
-
-    Raises
-    ------
-    InputError
-        ``n_basis`` out of range.
-    """
-    stations = protocol.scanner.tube.kv_stations
-    found = [detected_spectrum(protocol.replace(kv=kv)) for kv in stations]
-    energy = np.unique(np.concatenate([e for e, _ in found]))
-    spectra = np.zeros((len(found), energy.size))
-    for row, (own, spectrum) in zip(spectra, found, strict=True):
-        row[np.searchsorted(energy, own)] = spectrum[spectrum.shape[0] // 2]
-    return choose_basis(material_names, energy_kev=energy, spectra=spectra, n_basis=n_basis)
-
-
-def line_integrals(
-    phantom: xr.Dataset,
-    protocol: Protocol,
-    trajectory: xr.Dataset,
-    *,
-    n_basis: int | None = None,
-    rows: tuple[Any, Any] | None = None,
-) -> xr.Dataset:
-    """Line integrals of an attenuation basis through a phantom, from every focal spot to every detector cell.
-
-    They hold for every tube voltage, bowtie and exposure of the scanner.
-
-    Parameters
-    ----------
-    phantom : Dataset
-        ``material``, ``density`` (z, y, x) and ``material_name``. Outside its grid there is vacuum.
-    protocol : Protocol
-        Scanner and collimation.
-    trajectory : Dataset
-        From :func:`twinlab.scanner.trajectory`.
-    n_basis : int, optional
-        Number of basis functions. Default: as few as keep transmission right to 2e-4.
-    rows : (row_lo, row_hi), optional
-        Detector rows to compute, ``row_lo <= row < row_hi``: numbers, or one each per view.
-
-    Returns
-    -------
-    Dataset
-        ``path`` (basis, view, row, channel) [g/cm2], ``basis_mu`` (basis, energy), ``mixing``, ``row_lo`` and
-        ``row_hi``, ``view_angle``, ``source_z``; coordinates ``row`` [mm at the detector], ``fan_angle``
-        [rad] (arc) or ``u`` [mm] (flat); geometry in attrs, and ``basis_error``.
-
-    Raises
-    ------
-    InputError
-        A variable is missing or of other dims or units, a grid is uneven, rows are out of range.
-    """
-    check(phantom, "material", "density", "material_name", where="line_integrals")
-    check(trajectory, "view_angle", "source_z", where="line_integrals")
-    dz, dy, dx = (spacing(phantom[axis], where="line_integrals: phantom") for axis in ("z", "y", "x"))
-    z0, y0, x0 = (float(phantom[axis][0]) for axis in ("z", "y", "x"))
-    scanner, n_view = protocol.scanner, trajectory.sizes["view"]
-    row_mm = protocol.row_positions_mm()
-    row_lo, row_hi = _row_window(rows, n_view, row_mm.size)
-    material = phantom["material"].to_numpy()
-    present = np.flatnonzero(np.bincount(material.ravel()))
-    names = [str(name) for name in phantom["material_name"].to_numpy()]
-    if present[-1] >= len(names):
-        refuse(
-            "line_integrals", f"material below {len(names)}, the length of material_name", int(present[-1])
-        )
-    basis = scan_basis([names[m] for m in present], protocol, n_basis=n_basis)
-    coefficients = np.zeros((len(names), basis.basis_mu.shape[0]), np.float32)
-    coefficients[present] = basis.coefficients
-    columns = prepare_materials(material, phantom["density"].to_numpy(), coefficients=coefficients)
-    flat = scanner.detector.shape == "flat"
-    channel = ("u", scanner.channel_positions_mm()) if flat else ("fan_angle", scanner.fan_angles_rad())
-    isocentre = (float(trajectory.attrs["isocentre_x_mm"]), float(trajectory.attrs["isocentre_y_mm"]))
-    path = project(
-        columns,
-        spacing_mm=(dz, dy, dx),
-        origin_mm=(z0, y0, x0),
-        view_angle_rad=trajectory["view_angle"].to_numpy(),
-        source_z_mm=trajectory["source_z"].to_numpy(),
-        source_to_isocentre_mm=scanner.source_to_isocentre_mm,
-        source_to_detector_mm=scanner.source_to_detector_mm,
-        isocentre_mm=isocentre,
-        fan_angle_rad=None if flat else channel[1],
-        u_mm=channel[1] if flat else None,
-        row_mm=row_mm,
-        row_lo=row_lo,
-        row_hi=row_hi,
-    )
-    coords = {"row": row_mm, channel[0]: ("channel", channel[1])}
-    return xr.Dataset(
-        {
-            "path": label("path", path, coords),
-            "basis_mu": label("basis_mu", basis.basis_mu, {"energy": basis.energy_kev}),
-            "mixing": label("mixing", basis.mixing, {"mixed_material": list(basis.material_names)}),
-            "view_angle": trajectory["view_angle"],
-            "source_z": trajectory["source_z"],
-            "row_lo": label("row_lo", row_lo),
-            "row_hi": label("row_hi", row_hi),
-        },
-        attrs={
-            **trajectory.attrs,
-            "scanner": scanner.key,
-            "source_to_isocentre_mm": scanner.source_to_isocentre_mm,
-            "source_to_detector_mm": scanner.source_to_detector_mm,
-            "row_pitch_mm": scanner.detector.row_pitch_mm,
-            "basis_error": basis.error,
-            "phantom": str(phantom.attrs.get("key", "")),
-        },
-    )
-
-
-def _row_window(rows: tuple[Any, Any] | None, n_view: int, n_row: int) -> tuple[np.ndarray, np.ndarray]:
-    low, high = (0, n_row) if rows is None else rows
-    try:
-        lo = np.array(np.broadcast_to(np.asarray(low, np.int64), n_view))
-        hi = np.array(np.broadcast_to(np.asarray(high, np.int64), n_view))
-    except ValueError:
-        refuse("rows", f"a number, or one per view ({n_view})", (np.shape(low), np.shape(high)))
-    if lo.min(initial=0) < 0 or hi.max(initial=0) > n_row:
-        refuse("rows", f"within 0 to {n_row}", f"{lo.min()} to {hi.max()}")
-    return lo, np.maximum(lo, hi)
 
 
 def acquire(
@@ -165,7 +38,7 @@ def acquire(
     Parameters
     ----------
     paths : Dataset
-        From :func:`line_integrals`.
+        From :func:`twinlab.ct.line_integrals`.
     protocol : Protocol
     seed, realisation : int
         Name the noise, which is the same for any thread count and order. Scans that share both share their
@@ -278,7 +151,7 @@ def simulate(
     Raises
     ------
     InputError
-        See :func:`line_integrals`, :func:`acquire` and :func:`twinlab.ct.recon.reconstruct`.
+        See :func:`twinlab.ct.line_integrals`, :func:`acquire` and :func:`twinlab.ct.recon.reconstruct`.
     """
     from twinlab.ct.recon import reconstruct
 

@@ -11,6 +11,7 @@ from numba import njit, prange
 
 from twinlab.kernels.bundle import all_events, bundles
 from twinlab.kernels.columns import Columns, prepare
+from twinlab.kernels.deflection import Focus, foci
 from twinlab.kernels.rays import channel_direction, siddon, source_position
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.schema import refuse
@@ -92,6 +93,7 @@ def project(
     row_mm: np.ndarray,
     row_lo: np.ndarray | None = None,
     row_hi: np.ndarray | None = None,
+    focal_shift_mm: np.ndarray | None = None,
 ) -> np.ndarray:
     """Line integrals of volumes from the focal spot to every detector cell.
 
@@ -112,6 +114,9 @@ def project(
         Ascending row heights at the detector.
     row_lo, row_hi : int array (n_view,), optional
         Only rows ``row_lo <= row < row_hi`` of a view are computed; others are 0.
+    focal_shift_mm : array (n_view, 3) or (3,), optional
+        Displacement of the focal spot: tangential (along growing view angle), radial (away from the
+        isocentre) and z. The detector stays where it is.
 
     Returns
     -------
@@ -124,36 +129,62 @@ def project(
         Inconsistent shapes, sizes or detector description.
     """
     columns = volumes if isinstance(volumes, Columns) else prepare(volumes)
-    nk, nz, ny, nx = columns.shape
+    nk = columns.shape[0]
     angles, source_z, rows, lo, hi = geometry(
         spacing_mm, view_angle_rad, source_z_mm, source_to_isocentre_mm, row_mm, row_lo, row_hi
     )
     along, across, lengths = detector_rays(
         source_to_detector_mm=source_to_detector_mm, fan_angle_rad=fan_angle_rad, u_mm=u_mm
     )
-    dz, dy, dx = map(float, spacing_mm)
-    z0, y0, x0 = (float(o) - 0.5 * s for o, s in zip(origin_mm, spacing_mm, strict=True))
     iso = (float(isocentre_mm[0]), float(isocentre_mm[1]))
+    grid = (tuple(map(float, spacing_mm)), tuple(map(float, origin_mm)))
+    shifts = foci(
+        focal_shift_mm, angles.size, source_to_isocentre_mm=float(source_to_isocentre_mm), along=along,
+        across=across, lengths=lengths,
+    )  # fmt: skip
+    out = np.zeros((nk, angles.size, rows.size, lengths.size), np.float32)
+    for focus in shifts:
+        seen = focus.views
+        part = out if seen.size == angles.size else np.zeros((nk, seen.size, *out.shape[2:]), np.float32)
+        _one_focus(columns, *grid, iso, focus, angles[seen], source_z[seen], rows, lo[seen], hi[seen], part)
+        if part is not out:
+            out[:, seen] = part
+    return out
+
+
+def _one_focus(
+    columns: Columns,
+    spacing: tuple[float, ...],
+    origin: tuple[float, ...],
+    iso: tuple[float, float],
+    focus: Focus,
+    angles: np.ndarray,
+    source_z: np.ndarray,
+    rows: np.ndarray,
+    lo: np.ndarray,
+    hi: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """Fill ``out`` with the views of one displacement of the focal spot."""
+    _, nz, ny, nx = columns.shape
+    dz, dy, dx = spacing
+    z0, y0, x0 = (o - 0.5 * s for o, s in zip(origin, spacing, strict=True))
+    angles, source_z, rows = angles + focus.turn, source_z + focus.rise, rows - focus.rise
     box = (x0 + columns.corner[1] * dx, y0 + columns.corner[0] * dy, dx, dy)
     # no cell of the box lies nearer to the focal spot than this fraction of the longest path
     ny_box, nx_box = columns.occupied.shape
-    sx, sy = (
-        iso[0] + source_to_isocentre_mm * np.sin(angles),
-        iso[1] - source_to_isocentre_mm * np.cos(angles),
-    )
+    sx, sy = iso[0] + focus.radius * np.sin(angles), iso[1] - focus.radius * np.cos(angles)
     gap_x = np.maximum(np.maximum(box[0] - sx, sx - box[0] - nx_box * dx), 0.0)
     gap_y = np.maximum(np.maximum(box[1] - sy, sy - box[1] - ny_box * dy), 0.0)
-    nearest = np.hypot(gap_x, gap_y) / lengths.max() * (1.0 - 1e-9)
-    out = np.zeros((nk, angles.size, rows.size, lengths.size), np.float32)
+    nearest = np.hypot(gap_x, gap_y) / focus.lengths.max() * (1.0 - 1e-9)
     with one_parallel_region():
         offset, fractions, row_of, slab_of, start = all_events(source_z, rows, lo, hi, z0, dz, nz, nearest)
         bundles(
             columns.values, columns.occupied, columns.background, box,
             (x0, x0 + nx * dx, y0, y0 + ny * dy), (z0, dz, nz), angles, source_z,
-            float(source_to_isocentre_mm), iso, along, across, lengths, rows, lo, hi,
+            focus.radius, iso, focus.along, focus.across, focus.lengths, rows, lo, hi,
             offset, fractions, row_of, slab_of, start, CHANNEL_BLOCK, VIEW_BLOCK, out,
         )  # fmt: skip
-    return out
 
 
 def project_reference(
@@ -171,6 +202,7 @@ def project_reference(
     row_mm: np.ndarray,
     row_lo: np.ndarray | None = None,
     row_hi: np.ndarray | None = None,
+    focal_shift_mm: np.ndarray | None = None,
 ) -> np.ndarray:
     """As :func:`project`, one ray at a time in float64: the yardstick, several times slower."""
     volumes = np.asarray(volumes, np.float32)
@@ -185,9 +217,18 @@ def project_reference(
     size = tuple(map(float, spacing_mm))
     low = tuple(float(o) - 0.5 * s for o, s in zip(origin_mm, size, strict=True))
     out = np.zeros((volumes.shape[0], angles.size, rows.size, lengths.size), np.float32)
-    with one_parallel_region():
-        _each_ray(
-            volumes, low, size, angles, source_z, float(source_to_isocentre_mm),
-            (float(isocentre_mm[0]), float(isocentre_mm[1])), along, across, lengths, rows, lo, hi, out,
-        )  # fmt: skip
+    shifts = foci(
+        focal_shift_mm, angles.size, source_to_isocentre_mm=float(source_to_isocentre_mm), along=along,
+        across=across, lengths=lengths,
+    )  # fmt: skip
+    for focus in shifts:
+        seen = focus.views
+        part = np.zeros((volumes.shape[0], seen.size, *out.shape[2:]), np.float32)
+        with one_parallel_region():
+            _each_ray(
+                volumes, low, size, angles[seen] + focus.turn, source_z[seen] + focus.rise, focus.radius,
+                (float(isocentre_mm[0]), float(isocentre_mm[1])), focus.along, focus.across, focus.lengths,
+                rows - focus.rise, lo[seen], hi[seen], part,
+            )  # fmt: skip
+        out[:, seen] = part
     return out

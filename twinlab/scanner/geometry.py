@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from twinlab.schema import label, refuse
 
 if TYPE_CHECKING:
     from twinlab.scanner.models import Protocol
+
+FloatArray = NDArray[np.floating]
+SHIFT_AXES = ("tangential", "radial", "z")
 
 
 def over_range_mm(protocol: Protocol) -> float:
@@ -75,8 +78,9 @@ def trajectory(
     Returns
     -------
     Dataset, dim (view)
-        ``view_angle`` [rad], ``source_z`` [mm]; attrs ``isocentre_x_mm``, ``isocentre_y_mm``, ``mode``,
-        ``pitch``, ``feed_mm``, ``views_per_rotation``.
+        ``view_angle`` [rad], ``source_z`` [mm], both of the undeflected focal spot, and with a flying one
+        ``focal_shift`` (view, shift_axis) [mm]; attrs ``isocentre_x_mm``, ``isocentre_y_mm``, ``mode``,
+        ``pitch``, ``feed_mm``, ``views_per_rotation``, ``gantry_tilt_deg``.
 
     Raises
     ------
@@ -94,8 +98,15 @@ def trajectory(
     else:
         source_z = middle + (index // views - (rotations - 1) / 2.0) * protocol.feed_mm
     angle = math.radians(start_angle_deg) + index * (2.0 * math.pi / views)
+    variables = {
+        "view_angle": label("view_angle", angle),
+        "source_z": label("source_z", source_z.astype(float)),
+    }
+    if protocol.flying_focal_spot != "off":
+        shift = focal_shifts(protocol, index.size)
+        variables["focal_shift"] = label("focal_shift", shift, {"shift_axis": list(SHIFT_AXES)})
     return xr.Dataset(
-        {"view_angle": label("view_angle", angle), "source_z": label("source_z", source_z.astype(float))},
+        variables,
         attrs={
             "isocentre_x_mm": float(isocentre_mm[0]),
             "isocentre_y_mm": float(isocentre_mm[1]),
@@ -103,8 +114,34 @@ def trajectory(
             "pitch": float(protocol.pitch),
             "feed_mm": float(protocol.feed_mm),
             "views_per_rotation": views,
+            "gantry_tilt_deg": float(protocol.gantry_tilt_deg),
         },
     )
+
+
+def focal_shifts(protocol: Protocol, n_view: int) -> FloatArray:
+    """Displacement of a flying focal spot in successive views, mm, shape (view, 3).
+
+    "in_plane" goes to and fro along the rotation, "z" along z (and radially, on the slope of the target), "both"
+    takes the four corners in turn: ``(+, +), (-, +), (+, -), (-, -)``. A tangential shift is along increasing view
+    angle ``b``, ``(cos b, sin b)``; a radial one away from the isocentre, ``(sin b, -cos b)``.
+
+    References
+    ----------
+    Kachelriess M, Knaup M, Penssel C, Kalender WA (2006) Flying focal spot (FFS) in cone-beam CT. IEEE Trans
+    Nucl Sci 53:1238.
+    """
+    shift: FloatArray = np.zeros((n_view, 3))
+    spot, way = protocol.scanner.tube.flying_focal_spot, protocol.flying_focal_spot
+    if spot is None or way == "off":
+        return shift
+    index = np.arange(n_view)
+    if way != "z":
+        shift[:, 0] = spot.in_plane_mm * np.where(index % 2, -1.0, 1.0)
+    if way != "in_plane":
+        sign = np.where(index % 2 if way == "z" else index // 2 % 2, -1.0, 1.0)
+        shift[:, 1], shift[:, 2] = spot.radial_mm * sign, spot.z_mm * sign
+    return shift
 
 
 def cell_solid_angle(protocol: Protocol, *, row_mm: ArrayLike | None = None) -> xr.DataArray:
