@@ -1,0 +1,91 @@
+"""How CT numbers become stored pixel values without losing one, and DICOM's short texts and numbers."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.valuerep import DSfloat, format_number_as_ds
+
+from twinlab.keys import content_key
+
+EXTENDED_INTERCEPT = -8192.0
+"""With steps of 1 HU, 16 bits then hold -8191 to 57343 HU: metal up to steel is inside."""
+
+_LARGEST = 65535
+_NAMESPACE = uuid.UUID("6f1d3c2e-4f0a-5a57-9d38-7c52d1f6a9b4")  # of no meaning but to be always the same
+
+
+class Stored(NamedTuple):
+    """Stored values and what turns them back.
+
+    Attributes
+    ----------
+    pixels : uint16 array
+        ``HU = slope * pixels + intercept``; 0 is padding, where the image is NaN.
+    slope, intercept : float
+    padded : bool
+        Whether some pixel is padding.
+    """
+
+    pixels: NDArray[np.uint16]
+    slope: float
+    intercept: float
+    padded: bool
+
+
+def store(hu: NDArray[Any]) -> Stored:
+    """CT numbers as unsigned 16-bit values; none is clipped.
+
+    The step is 1 HU with the intercept of scanners' extended scales, -8192 HU. Where values do not fit, the
+    step grows to the smallest power of two that holds them and the intercept falls to the lowest value.
+
+    Parameters
+    ----------
+    hu : array
+        NaN marks what was not reconstructed.
+    """
+    empty = ~np.isfinite(hu)
+    filled = np.where(empty, 0.0, hu)
+    low, high = float(filled.min()), float(filled.max())
+    slope, intercept = 1.0, EXTENDED_INTERCEPT
+    if low < intercept + 1.0 or high > intercept + _LARGEST:
+        while (high - low) / slope > _LARGEST - 2:
+            slope *= 2.0
+        intercept = float(np.floor(low)) - slope  # the lowest value stays above 0, which is padding
+    pixels = np.rint((filled - intercept) / slope).astype(np.uint16)
+    pixels[empty] = 0
+    return Stored(pixels, slope, intercept, bool(empty.any()))
+
+
+def uid(*parts: Any) -> str:
+    """UID of content under the root 2.25 (a UUID as one number): same content, same UID, 44 characters at most.
+
+    References
+    ----------
+    DICOM PS3.5 annex B.2; RFC 4122 version 5.
+    """
+    return f"2.25.{uuid.uuid5(_NAMESPACE, content_key(*parts, length=64)).int}"
+
+
+def decimal(value: float) -> DSfloat:
+    """Decimal string of at most 16 characters, with as many digits as these hold."""
+    number = float(value)
+    return DSfloat(format_number_as_ds(number + 0.0))
+
+
+def decimals(*values: float) -> list[DSfloat]:
+    """Several of :func:`decimal`."""
+    return [decimal(value) for value in values]
+
+
+def short(text: str, length: int, *, keep: str = "") -> str:
+    """Text for a DICOM string: no backslash (it parts values), no control characters, cut to length.
+
+    ``keep``: of the signs that part names (``^`` and ``=``), those that stay.
+    """
+    refused = set("\\^=") - set(keep)
+    kept = "".join(c if c.isprintable() and c not in refused else " " for c in text)
+    return " ".join(kept.split())[:length].strip()
