@@ -9,6 +9,7 @@ import pytest
 from twinlab.kernels import columns as columns_module
 from twinlab.kernels import project as project_module
 from twinlab.kernels.columns import prepare, prepare_materials
+from twinlab.kernels.general_rays import trace
 from twinlab.kernels.project import project, project_reference
 from twinlab.schema import InputError
 
@@ -106,6 +107,41 @@ def test_object_off_centre_and_hollow():
     agree(volumes, geometry(**FLAT))
 
 
+@pytest.mark.parametrize("detector", [ARC, FLAT], ids=["arc", "flat"])
+def test_displaced_focal_spots_keep_the_detector_where_it_is(detector):
+    volumes, scan = body(2), geometry(**detector)
+    shift = np.array([[3.0, -5.0, 1.1], [-3.0, 5.0, -1.1], [0.0, 0.0, 0.0]])[np.arange(24) % 3]
+    found = project(volumes, **scan, focal_shift_mm=shift)
+    angle, z = scan["view_angle_rad"], scan["source_z_mm"]
+    radial = np.stack([np.sin(angle), -np.cos(angle)], -1)
+    tangential = np.stack([np.cos(angle), np.sin(angle)], -1)
+    spot = scan["isocentre_mm"] + 570.0 * radial
+    moved = spot + shift[:, :1] * tangential + shift[:, 1:2] * radial
+    if detector is ARC:
+        forward, lateral = 1040.0 * np.cos(ARC["fan_angle_rad"]), 1040.0 * np.sin(ARC["fan_angle_rad"])
+    else:
+        forward, lateral = np.full(45, 1040.0), FLAT["u_mm"]
+    cell = spot[:, None] - forward[:, None] * radial[:, None] + lateral[:, None] * tangential[:, None]
+    shape = (24, 11, 45)
+    start = np.stack(
+        np.broadcast_arrays(*(moved[:, None, None, i] for i in (0, 1)), (z + shift[:, 2])[:, None, None]), -1
+    )
+    end_z = np.broadcast_to((z[:, None] + scan["row_mm"])[..., None], shape)
+    end = np.stack([*(np.broadcast_to(cell[:, None, :, i], shape) for i in (0, 1)), end_z], -1)
+    exact = trace(
+        volumes,
+        spacing_mm=scan["spacing_mm"],
+        origin_mm=scan["origin_mm"],
+        start_mm=np.broadcast_to(start, (*shape, 3)).reshape(-1, 3),
+        end_mm=end.reshape(-1, 3),
+    ).reshape(2, *shape)
+    assert np.abs(found - exact).max() <= ROUNDING * exact.max()
+    assert np.abs(found - project(volumes, **scan)).max() > 0.01 * exact.max()
+    # one shift for all views is the same as each view's own
+    same = project(volumes, **scan, focal_shift_mm=shift[0])
+    assert np.array_equal(same[:, ::3], found[:, ::3])
+
+
 def test_row_window_computes_those_rows_only():
     volumes, scan = body(3), geometry(**ARC)
     whole = project(volumes, **scan)
@@ -186,6 +222,8 @@ def test_concurrent_calls_are_safe():
         ({"row_mm": np.array([1.0, 0.0])}, "ascending"),
         ({"spacing_mm": (0.0, 1.0, 1.0)}, "positive"),
         ({"row_lo": np.zeros(3, int)}, "row_lo, row_hi of 24 views"),
+        ({"focal_shift_mm": np.ones((3, 3))}, "focal_shift_mm"),
+        ({"focal_shift_mm": np.array([0.0, -600.0, 0.0])}, "radial shift above -570"),
     ],
 )
 def test_refuses(change, message):

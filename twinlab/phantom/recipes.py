@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
@@ -11,6 +10,7 @@ import numpy as np
 import xarray as xr
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from twinlab.kernels import solids as kernel
 from twinlab.phantom.build import AIR_DENSITY_G_CM3, BODY, OUTSIDE, RESERVED_ORGANS, assemble
 from twinlab.phantom.paint import paint
 from twinlab.phantom.shapes import Point, Shape
@@ -61,21 +61,7 @@ class Recipe(Model):
         -------
         ndarray, shape (n_shapes, n), units mm
         """
-        spans = [
-            shape.interval(np.asarray(origin_mm, float), np.asarray(direction, float))
-            for shape in self.shapes
-        ]
-        start = np.stack([np.where(a < b, a, np.nan) for a, b in spans])
-        stop = np.stack([np.where(a < b, b, np.nan) for a, b in spans])
-        cuts = np.sort(np.concatenate([start, stop]), axis=0)
-        lengths = np.zeros_like(start)
-        for low, high in itertools.pairwise(cuts):
-            middle = (low + high) / 2
-            inside = (start <= middle) & (middle <= stop)
-            owner = len(spans) - 1 - np.argmax(inside[::-1], axis=0)
-            rays = np.flatnonzero(inside.any(axis=0))
-            lengths[owner[rays], rays] += (high - low)[rays]
-        return lengths
+        return kernel.painted(kernel.solids([s.form() for s in self.shapes]), origin_mm, direction)
 
 
 class PatientRecipe(Model):

@@ -10,9 +10,12 @@ from abc import ABC, abstractmethod
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
+from twinlab.kernels import solids as kernel
 from twinlab.schema import Model
+
+Form = tuple[int, np.ndarray, np.ndarray, tuple[float, float]]
 
 
 class Point(Model):
@@ -51,14 +54,18 @@ class Solid(Model, ABC):
         return np.asarray(self.bound(points) <= 0.0)
 
     @abstractmethod
+    def form(self) -> Form:
+        """The solid as the image of a unit one (see :class:`twinlab.kernels.solids.Solids`)."""
+
     def interval(self, origin: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Entry and exit of rays ``origin + t * direction``; entry > exit where the ray misses.
+        """Entry and exit [mm] of rays ``origin + t * direction``; entry > exit where the ray misses.
 
         Parameters
         ----------
         origin, direction : ndarray, shape (n, 3)
-            Directions of unit length give ``t`` in mm.
+            Directions of unit length.
         """
+        return kernel.intervals(kernel.solids([self.form()]), origin, direction)
 
     def chord(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
         """Length of rays of unit direction inside the solid [mm], shape (n,)."""
@@ -74,28 +81,6 @@ class Solid(Model, ABC):
     def is_prism(self) -> bool:
         """Whether every cut across z inside ``z_span_mm`` is the same."""
         return False
-
-
-def _slab(position: np.ndarray, speed: np.ndarray, half: float) -> tuple[np.ndarray, np.ndarray]:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        a, b = (-half - position) / speed, (half - position) / speed
-    still = speed == 0
-    inside = np.abs(position) <= half
-    low = np.where(still, np.where(inside, -np.inf, np.inf), np.minimum(a, b))
-    high = np.where(still, np.where(inside, np.inf, -np.inf), np.maximum(a, b))
-    return low, high
-
-
-def _quadric(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Roots of ``a t2 + 2 b t + c <= 0`` as an interval."""
-    disc = b * b - a * c
-    root = np.sqrt(np.maximum(disc, 0.0))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        low, high = (-b - root) / a, (-b + root) / a
-    along = a < 1e-14
-    low = np.where(along, np.where(c <= 0, -np.inf, np.inf), np.where(disc > 0, low, np.inf))
-    high = np.where(along, np.where(c <= 0, np.inf, -np.inf), np.where(disc > 0, high, -np.inf))
-    return low, high
 
 
 class Cylinder(Solid):
@@ -116,13 +101,12 @@ class Cylinder(Solid):
         u, v, w = self._split(points - self.centre_mm.array)
         return np.maximum(np.hypot(u, v) - self.diameter_mm / 2, np.abs(w) - self.length_mm / 2)
 
-    def interval(self, origin: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See :meth:`Solid.interval`."""
-        u, v, w = self._split(origin - self.centre_mm.array)
-        du, dv, dw = self._split(direction)
-        low, high = _quadric(du * du + dv * dv, u * du + v * dv, u * u + v * v - (self.diameter_mm / 2) ** 2)
-        bottom, top = _slab(w, dw, self.length_mm / 2)
-        return np.maximum(low, bottom), np.minimum(high, top)
+    def form(self) -> Form:
+        """See :meth:`Solid.form`."""
+        radius, half = self.diameter_mm / 2, self.length_mm / 2
+        along = "xyz".index(self.axis)
+        u, v = (radius * np.eye(3)[i] for i in range(3) if i != along)
+        return kernel.CYLINDER, self.centre_mm.array, np.array([u, v, half * np.eye(3)[along]]), (1.0, 0.0)
 
     @property
     def z_span_mm(self) -> tuple[float, float]:
@@ -146,11 +130,9 @@ class Box(Solid):
         """See :meth:`Solid.bound`."""
         return (np.abs(points - self.centre_mm.array) - self.size_mm.array / 2).max(axis=-1)
 
-    def interval(self, origin: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See :meth:`Solid.interval`."""
-        shifted, half = origin - self.centre_mm.array, self.size_mm.array / 2
-        pairs = [_slab(shifted[..., i], direction[..., i], half[i]) for i in range(3)]
-        return np.max([p[0] for p in pairs], axis=0), np.min([p[1] for p in pairs], axis=0)
+    def form(self) -> Form:
+        """See :meth:`Solid.form`."""
+        return kernel.CUBE, self.centre_mm.array, np.diag(self.size_mm.array / 2), (1.0, 0.0)
 
     @property
     def z_span_mm(self) -> tuple[float, float]:
@@ -187,10 +169,9 @@ class Ellipsoid(Solid):
         # the map that makes the ellipsoid a unit sphere stretches no length by more than 1/min(radii)
         return (scaled - 1.0) * self.radii.min()
 
-    def interval(self, origin: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See :meth:`Solid.interval`."""
-        o, d = (origin - self.centre_mm.array) / self.radii, direction / self.radii
-        return _quadric((d * d).sum(-1), (o * d).sum(-1), (o * o).sum(-1) - 1.0)
+    def form(self) -> Form:
+        """See :meth:`Solid.form`."""
+        return kernel.BALL, self.centre_mm.array, np.diag(self.radii), (1.0, 0.0)
 
     @property
     def z_span_mm(self) -> tuple[float, float]:
@@ -204,45 +185,29 @@ class Ellipsoid(Solid):
         return self
 
 
-class Rod(Solid):
-    """Circular cylinder between two points, in any direction (wires, oblique inserts)."""
+class _Oblique(Solid):
+    """A round solid around the line between two points, in any direction."""
 
-    shape: Literal["rod"] = "rod"
     from_mm: Point
     to_mm: Point
-    diameter_mm: PositiveFloat
 
     def _frame(self) -> tuple[np.ndarray, np.ndarray, float]:
         a, b = self.from_mm.array + self.centre_mm.array, self.to_mm.array + self.centre_mm.array
         length = float(np.linalg.norm(b - a))
         return (a + b) / 2, (b - a) / length, length
 
-    def bound(self, points: np.ndarray) -> np.ndarray:
-        """See :meth:`Solid.bound`."""
-        middle, axis, length = self._frame()
+    def _split(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Distance from the line, and place along it from the middle."""
+        middle, axis, _ = self._frame()
         shifted = points - middle
         w = shifted @ axis
-        radial = np.sqrt(np.maximum((shifted**2).sum(-1) - w * w, 0.0))
-        return np.maximum(radial - self.diameter_mm / 2, np.abs(w) - length / 2)
+        return np.sqrt(np.maximum((shifted**2).sum(-1) - w * w, 0.0)), w
 
-    def interval(self, origin: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See :meth:`Solid.interval`."""
+    def _axes(self, radius: float) -> tuple[np.ndarray, np.ndarray]:
         middle, axis, length = self._frame()
-        o = origin - middle
-        w, dw = o @ axis, direction @ axis
-        o_r, d_r = o - w[..., None] * axis, direction - dw[..., None] * axis
-        low, high = _quadric(
-            (d_r**2).sum(-1), (o_r * d_r).sum(-1), (o_r**2).sum(-1) - (self.diameter_mm / 2) ** 2
-        )
-        bottom, top = _slab(w, dw, length / 2)
-        return np.maximum(low, bottom), np.minimum(high, top)
-
-    @property
-    def z_span_mm(self) -> tuple[float, float]:
-        """See :meth:`Solid.z_span_mm`."""
-        middle, axis, length = self._frame()
-        half = abs(axis[2]) * length / 2 + math.sqrt(max(0.0, 1.0 - axis[2] ** 2)) * self.diameter_mm / 2
-        return float(middle[2] - half), float(middle[2] + half)
+        across = np.cross(axis, np.eye(3)[np.argmin(np.abs(axis))])
+        across /= np.linalg.norm(across)
+        return middle, np.array([radius * across, radius * np.cross(axis, across), length / 2 * axis])
 
     @model_validator(mode="after")
     def _long(self) -> Self:
@@ -251,4 +216,66 @@ class Rod(Solid):
         return self
 
 
-Shape = Annotated[Cylinder | Box | Ellipsoid | Rod, Field(discriminator="shape")]
+class Rod(_Oblique):
+    """Circular cylinder between two points, in any direction (wires, oblique inserts)."""
+
+    shape: Literal["rod"] = "rod"
+    diameter_mm: PositiveFloat
+
+    def bound(self, points: np.ndarray) -> np.ndarray:
+        """See :meth:`Solid.bound`."""
+        radial, w = self._split(points)
+        return np.maximum(radial - self.diameter_mm / 2, np.abs(w) - self._frame()[2] / 2)
+
+    def form(self) -> Form:
+        """See :meth:`Solid.form`."""
+        return kernel.CYLINDER, *self._axes(self.diameter_mm / 2), (1.0, 0.0)
+
+    @property
+    def z_span_mm(self) -> tuple[float, float]:
+        """See :meth:`Solid.z_span_mm`."""
+        middle, axis, length = self._frame()
+        half = abs(axis[2]) * length / 2 + math.sqrt(max(0.0, 1.0 - axis[2] ** 2)) * self.diameter_mm / 2
+        return float(middle[2] - half), float(middle[2] + half)
+
+
+class Cone(_Oblique):
+    """Circular cone or frustum between two points; comes to a point where a diameter is 0."""
+
+    shape: Literal["cone"] = "cone"
+    from_diameter_mm: NonNegativeFloat
+    to_diameter_mm: NonNegativeFloat = 0.0
+
+    def bound(self, points: np.ndarray) -> np.ndarray:
+        """See :meth:`Solid.bound`."""
+        radial, w = self._split(points)
+        length = self._frame()[2]
+        start, end = self.from_diameter_mm / 2, self.to_diameter_mm / 2
+        wall = radial - (start + end) / 2 - (end - start) * w / length
+        return np.maximum(wall * length / math.hypot(length, end - start), np.abs(w) - length / 2)
+
+    def form(self) -> Form:
+        """See :meth:`Solid.form`."""
+        start, end = self.from_diameter_mm / 2, self.to_diameter_mm / 2
+        widest = max(start, end)
+        return kernel.FRUSTUM, *self._axes(widest), ((start + end) / 2 / widest, (end - start) / 2 / widest)
+
+    @property
+    def z_span_mm(self) -> tuple[float, float]:
+        """See :meth:`Solid.z_span_mm`."""
+        _, axis, _ = self._frame()
+        flat = math.sqrt(max(0.0, 1.0 - axis[2] ** 2)) / 2
+        ends = [
+            (float((point.array + self.centre_mm.array)[2]), flat * diameter)
+            for point, diameter in ((self.from_mm, self.from_diameter_mm), (self.to_mm, self.to_diameter_mm))
+        ]
+        return min(z - r for z, r in ends), max(z + r for z, r in ends)
+
+    @model_validator(mode="after")
+    def _wide(self) -> Self:
+        if max(self.from_diameter_mm, self.to_diameter_mm) == 0:
+            raise ValueError("expected from_diameter_mm or to_diameter_mm above 0")
+        return self
+
+
+Shape = Annotated[Cylinder | Box | Ellipsoid | Rod | Cone, Field(discriminator="shape")]
