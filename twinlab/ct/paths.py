@@ -3,83 +3,36 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from twinlab.ct.basis import Basis, choose_basis
-from twinlab.ct.detector import detected_spectrum
 from twinlab.ct.sampling import Sample
-from twinlab.kernels.columns import Columns, prepare_materials
-from twinlab.kernels.project import project
+from twinlab.ct.volume import Volume, prepare_phantom, scan_basis
+from twinlab.kernels.device import Device, resolve
+from twinlab.phantom.recipes import Recipe
+from twinlab.phantom.shapes import Shape
 from twinlab.scanner import Protocol
-from twinlab.schema import check, label, refuse, spacing
+from twinlab.schema import check, label, refuse
 
+__all__ = ["Volume", "line_integrals", "prepare_phantom", "scan_basis"]
 
-def scan_basis(material_names: list[str], protocol: Protocol, *, n_basis: int | None = None) -> Basis:
-    """Attenuation basis for some materials and all tube voltages of a protocol's scanner.
-
-    Raises
-    ------
-    InputError
-        ``n_basis`` out of range.
-    """
-    stations = protocol.scanner.tube.kv_stations
-    found = [detected_spectrum(protocol.replace(kv=kv)) for kv in stations]
-    energy = np.unique(np.concatenate([e for e, _ in found]))
-    spectra = np.zeros((len(found), energy.size))
-    for row, (own, spectrum) in zip(spectra, found, strict=True):
-        row[np.searchsorted(energy, own)] = spectrum[spectrum.shape[0] // 2]
-    return choose_basis(material_names, energy_kev=energy, spectra=spectra, n_basis=n_basis)
-
-
-@dataclass(frozen=True)
-class Volume:
-    """A phantom laid out for projection; made by :func:`prepare_phantom`, good for all views of a scan."""
-
-    columns: Columns
-    basis: Basis
-    spacing_mm: tuple[float, float, float]
-    origin_mm: tuple[float, float, float]
-    phantom: str
-
-
-def prepare_phantom(phantom: xr.Dataset, protocol: Protocol, *, n_basis: int | None = None) -> Volume:
-    """Lay out a phantom once for several calls of :func:`line_integrals` (``volume=``).
-
-    Raises
-    ------
-    InputError
-        See :func:`line_integrals`.
-    """
-    check(phantom, "material", "density", "material_name", where="line_integrals")
-    dz, dy, dx = (spacing(phantom[axis], where="line_integrals: phantom") for axis in ("z", "y", "x"))
-    z0, y0, x0 = (float(phantom[axis][0]) for axis in ("z", "y", "x"))
-    material = phantom["material"].to_numpy()
-    present = np.flatnonzero(np.bincount(material.ravel()))
-    names = [str(name) for name in phantom["material_name"].to_numpy()]
-    if present[-1] >= len(names):
-        refuse(
-            "line_integrals", f"material below {len(names)}, the length of material_name", int(present[-1])
-        )
-    basis = scan_basis([names[m] for m in present], protocol, n_basis=n_basis)
-    coefficients = np.zeros((len(names), basis.basis_mu.shape[0]), np.float32)
-    coefficients[present] = basis.coefficients
-    columns = prepare_materials(material, phantom["density"].to_numpy(), coefficients=coefficients)
-    return Volume(columns, basis, (dz, dy, dx), (z0, y0, x0), str(phantom.attrs.get("key", "")))
+EDGE_G_CM2 = 0.5  # more than this on the outermost channel is an object cut by the edge of the fan
 
 
 def line_integrals(
-    phantom: xr.Dataset,
+    phantom: xr.Dataset | Recipe,
     protocol: Protocol,
     trajectory: xr.Dataset,
     *,
     n_basis: int | None = None,
     rows: tuple[Any, Any] | None = None,
     sample: Sample | None = None,
+    objects: Sequence[Shape] = (),
     volume: Volume | None = None,
+    device: Device = "cpu",
 ) -> xr.Dataset:
     """Line integrals of an attenuation basis through a phantom, from every focal spot to every detector cell.
 
@@ -87,8 +40,9 @@ def line_integrals(
 
     Parameters
     ----------
-    phantom : Dataset
-        ``material``, ``density`` (z, y, x) and ``material_name``. Outside its grid there is vacuum.
+    phantom : Dataset or Recipe
+        ``material``, ``density`` (z, y, x) and ``material_name``; outside its grid there is vacuum. Or a recipe of
+        solids (:func:`twinlab.phantom.load_recipe`), whose chords are exact, in a box of air of its size.
     protocol : Protocol
         Scanner and collimation.
     trajectory : Dataset
@@ -101,37 +55,41 @@ def line_integrals(
         Point on the focal spot, on the cell and in the time of the view
         (:func:`twinlab.ct.sampling.sub_samples`). Default: the middle of all. Coordinates, angles and
         ``source_z`` of the result remain those of the middle.
+    objects : sequence of Shape
+        Solids, in painting order, that replace what of the phantom they cover; their chords are exact.
     volume : Volume, optional
-        From :func:`prepare_phantom`, to save its time when a scan is projected in parts.
+        From :func:`prepare_phantom`, to save its time when a scan is projected in parts; ``phantom``, ``n_basis``
+        and ``objects`` are then those it was made with.
+    device : "auto", "cpu" or "cuda"
+        Where voxels are projected. Both agree to 1e-4 of the longest path, except for rays along a face.
 
     Returns
     -------
     Dataset
         ``path`` (basis, view, row, channel) [g/cm2], ``basis_mu`` (basis, energy), ``mixing``, ``row_lo`` and
         ``row_hi``, ``view_angle``, ``source_z``; coordinates ``row`` [mm at the detector], ``fan_angle``
-        [rad] (arc) or ``u`` [mm] (flat); geometry in attrs, and ``basis_error``.
+        [rad] (arc) or ``u`` [mm] (flat); geometry in attrs, ``basis_error``, and two words on the geometry:
+        ``truncated``, the share of readings' rows whose outermost channel sees more than 5 mm of tissue, and
+        ``beyond_phantom``, the share of views some of whose rows pass the isocentre beyond the ends of a voxel
+        phantom.
 
     Raises
     ------
     InputError
-        A variable is missing or of other dims or units, a grid is uneven, rows are out of range.
+        A variable is missing or of other dims or units, a grid is uneven, rows are out of range, the focal spot
+        enters the object's box, or the object lies wholly beside the fan.
     """
     check(trajectory, "view_angle", "source_z", where="line_integrals")
     scanner, n_view = protocol.scanner, trajectory.sizes["view"]
     row_mm = protocol.row_positions_mm()
     row_lo, row_hi = _row_window(rows, n_view, row_mm.size)
     if volume is None:
-        volume = prepare_phantom(phantom, protocol, n_basis=n_basis)
+        volume = prepare_phantom(phantom, protocol, n_basis=n_basis, objects=objects)
     basis = volume.basis
-    rays = detector_geometry(protocol, trajectory, sample or Sample())
-    path = project(
-        volume.columns,
-        spacing_mm=volume.spacing_mm,
-        origin_mm=volume.origin_mm,
-        row_lo=row_lo,
-        row_hi=row_hi,
-        **rays,
-    )
+    rays = detector_geometry(protocol, trajectory, sample or Sample()) | {"row_lo": row_lo, "row_hi": row_hi}
+    _refuse_impossible(volume, rays, scanner.fan_angles_rad())
+    tilt = math.radians(trajectory.attrs.get("gantry_tilt_deg", 0.0))
+    path = volume.line_integrals(rays, tilt_rad=tilt, device=resolve(device, where="line_integrals"))
     flat = scanner.detector.shape == "flat"
     channel = ("u", scanner.channel_positions_mm()) if flat else ("fan_angle", scanner.fan_angles_rad())
     coords = {"row": row_mm, channel[0]: ("channel", channel[1])}
@@ -152,6 +110,8 @@ def line_integrals(
             "row_pitch_mm": scanner.detector.row_pitch_mm,
             "basis_error": basis.error,
             "phantom": volume.phantom,
+            "truncated": _truncated(path, scanner.fan_angles_rad(), row_lo, row_hi),
+            "beyond_phantom": _beyond(volume, rays),
         },
     )
 
@@ -193,6 +153,54 @@ def detector_geometry(protocol: Protocol, trajectory: xr.Dataset, sample: Sample
     }
 
 
+def _refuse_impossible(volume: Volume, rays: dict[str, Any], fan: np.ndarray) -> None:
+    """Focal spot inside the object, or object outside the fan."""
+    if volume.limits_mm is None:
+        return
+    (x_lo, x_hi), (y_lo, y_hi), (z_lo, z_hi) = volume.limits_mm
+    (iso_x, iso_y), radius = rays["isocentre_mm"], rays["source_to_isocentre_mm"]
+    angle, z = rays["view_angle_rad"], rays["source_z_mm"]
+    x, y = iso_x + radius * np.sin(angle), iso_y - radius * np.cos(angle)
+    inside = (x > x_lo) & (x < x_hi) & (y > y_lo) & (y < y_hi) & (z > z_lo) & (z < z_hi)
+    if inside.any():
+        refuse(
+            "line_integrals",
+            f"an object that the focal spot, {radius:g} mm from the isocentre, does not enter",
+            f"one of x {x_lo:.4g} to {x_hi:.4g}, y {y_lo:.4g} to {y_hi:.4g} mm",
+        )
+    beside = math.hypot(max(x_lo - iso_x, iso_x - x_hi, 0.0), max(y_lo - iso_y, iso_y - y_hi, 0.0))
+    field = radius * math.sin(min(float(np.abs(fan).max()), 0.5 * math.pi))
+    if beside > field:
+        refuse(
+            "line_integrals",
+            f"an object within {field:.4g} mm of the isocentre, in the fan",
+            f"one {beside:.4g} mm away",
+        )
+
+
+def _truncated(path: np.ndarray, fan: np.ndarray, row_lo: np.ndarray, row_hi: np.ndarray) -> float:
+    """Share of rows that see more than air on an outermost channel of the (wider) side of the fan."""
+    widest = float(np.abs(fan).max())
+    edges = [
+        c for c in (0, fan.size - 1) if abs(fan[c]) > 0.8 * widest
+    ]  # an offset panel ends once by design
+    cut = (path[0][..., edges] > EDGE_G_CM2).any(axis=-1)
+    return float(cut.sum() / max((row_hi - row_lo).sum(), 1))
+
+
+def _beyond(volume: Volume, rays: dict[str, Any]) -> float:
+    """Share of views with rows that pass the isocentre below or above all slices."""
+    if not volume.material.size:
+        return 0.0
+    used = rays["row_hi"] > rays["row_lo"]
+    shrink = rays["source_to_isocentre_mm"] / rays["source_to_detector_mm"]
+    low = rays["source_z_mm"][used] + shrink * rays["row_mm"][rays["row_lo"][used]]
+    high = rays["source_z_mm"][used] + shrink * rays["row_mm"][rays["row_hi"][used] - 1]
+    z0, dz, nz = volume.origin_mm[0], volume.spacing_mm[0], volume.material.shape[0]
+    out = (low < z0 - 0.5 * dz) | (high > z0 + (nz - 0.5) * dz)
+    return float(out.mean()) if out.size else 0.0
+
+
 def _row_window(rows: tuple[Any, Any] | None, n_view: int, n_row: int) -> tuple[np.ndarray, np.ndarray]:
     low, high = (0, n_row) if rows is None else rows
     try:
@@ -202,4 +210,6 @@ def _row_window(rows: tuple[Any, Any] | None, n_view: int, n_row: int) -> tuple[
         refuse("rows", f"a number, or one per view ({n_view})", (np.shape(low), np.shape(high)))
     if lo.min(initial=0) < 0 or hi.max(initial=0) > n_row:
         refuse("rows", f"within 0 to {n_row}", f"{lo.min()} to {hi.max()}")
+    if np.ndim(low) == np.ndim(high) == 0 and low >= high:
+        refuse("rows", "one row or more", f"{low} to {high}")
     return lo, np.maximum(lo, hi)

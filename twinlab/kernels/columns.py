@@ -92,6 +92,27 @@ def _fill_materials(material, density, coefficients, background, y0, x0, values,
                     values[row * nx_box + ix, (iz + 1) * nk + k] = coefficients[m, k] * rho - background[k]
 
 
+@njit(cache=True, parallel=True)
+def _dense(density, threshold):
+    """Slices, rows and columns of voxels that hold something denser."""
+    nz, ny, nx = density.shape
+    in_z, in_y, in_x = np.zeros(nz, np.uint8), np.zeros((nz, ny), np.uint8), np.zeros((nz, nx), np.uint8)
+    for iz in prange(nz):
+        for iy in range(ny):
+            for ix in range(nx):
+                if density[iz, iy, ix] > threshold:
+                    in_z[iz] = in_y[iz, iy] = in_x[iz, ix] = 1
+    return in_z, in_y, in_x
+
+
+def extent(density: np.ndarray, threshold: float):
+    """First and last index (z, y, x) of voxels denser than a threshold; None when there are none."""
+    with one_parallel_region():
+        in_z, in_y, in_x = _dense(density, threshold)
+    places = [np.flatnonzero(p) for p in (in_z, in_y.any(axis=0), in_x.any(axis=0))]
+    return tuple((int(p[0]), int(p[-1])) for p in places) if places[0].size else None
+
+
 def _empty_columns(occupied, n_basis, nz):
     """Zeroed columns over the smallest box around the occupied cells (one cell when there is none)."""
     ys, xs = np.flatnonzero(occupied.any(axis=1)), np.flatnonzero(occupied.any(axis=0))
