@@ -6,5 +6,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
     submod_attrs={
         "bone": ["Dense", "bone_correction"],
+        "metal": ["metal_correction"],
+        "rings": ["ring_correction"],
     },
 )
