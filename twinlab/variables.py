@@ -63,6 +63,8 @@ def _registry() -> dict[str, Variable]:
             "quantum variance of a reading per mAs of the view",
         ),
         ("air_signal", "row channel", "keV mAs-1", "mean absorbed energy of a reading without an object"),
+        ("air_variance", "row channel", "keV2 mAs-1", "quantum variance of a reading without an object"),
+        ("tube_current", "view", "mA", "tube current of the view"),
         (
             "water_polynomial",
             "channel power",
@@ -76,6 +78,38 @@ def _registry() -> dict[str, Variable]:
             "water-corrected line integral (-log of the air-normalised signal)",
         ),
         ("variance", "view row channel", "1", "variance of projection"),
+        # spectral
+        ("response", "bin energy", "1", "counts per photon that meets a detector cell"),
+        (
+            "response_product",
+            "offset bin other_bin energy",
+            "1",
+            "mean product of counts in two cells and bins per photon that meets a cell",
+        ),
+        ("pulse_height", "height energy", "keV-1", "pulses per photon by registered energy"),
+        ("tube_kv", "view", "kV", "tube voltage of a view"),
+        ("counts", "bin view row channel", "1", "counts of a reading by energy bin"),
+        ("air_counts", "bin row channel", "1", "mean counts of a reading without an object"),
+        ("view_exposure", "view", "1", "exposure of a view relative to the mean"),
+        (
+            "count_correlation",
+            "bin other_bin",
+            "1",
+            "covariance of two bins' counts over the root of the product of their means",
+        ),
+        ("basis_path", "basis_material view row channel", "g cm-2", "line integral of a basis material"),
+        (
+            "basis_covariance",
+            "basis_material other_material view row channel",
+            "g2 cm-4",
+            "covariance of basis_path from counting statistics",
+        ),
+        ("basis_density", "z y x", "g cm-3", "mass density of a basis material"),
+        ("iodine", "z y x", "mg ml-1", "iodine concentration"),
+        # radiography
+        ("reading", "view row channel", "keV", "absorbed energy that a cell reads in one exposure"),
+        ("transmission", "view row channel", "1", "reading over the mean reading without an object"),
+        ("scout", "z channel", "1", "water-corrected line integral of a localiser"),
         # image
         ("hu", "z y x", "HU", "CT number"),
         # dose
@@ -123,6 +157,8 @@ COORDINATES: Mapping[str, tuple[str, str]] = {
     "fan_angle": ("rad", "angle from the central ray in the plane of rotation"),
     "row": ("mm", "detector row centre, along z, at the detector"),
     "frequency": ("mm-1", "radial spatial frequency"),
+    "threshold": ("keV", "lower end of an energy bin"),
+    "height": ("keV", "registered energy"),
     "fx": ("mm-1", "spatial frequency along x"),
     "fy": ("mm-1", "spatial frequency along y"),
 }

@@ -11,6 +11,8 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "recon": ["adjoint", "reconstruct"],
         "paths": ["line_integrals"],
         "sampling": ["Sample", "sub_samples"],
-        "scan": ["acquire", "simulate"],
+        "scan": ["acquire"],
+        "electronics": ["Faults"],
+        "stream": ["scan_phantom", "simulate"],
     },
 )

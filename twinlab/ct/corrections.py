@@ -2,6 +2,7 @@
 
 Behind a bowtie every fan angle has its own spectrum, so every channel has its own polynomial, fitted to the
 scanner's model for 0 to 50 cm of water. Water then reads its attenuation at one reference energy everywhere.
+Where the beam also varies over the rows (heel, inclined rays through the bowtie), so do the polynomials.
 """
 
 from __future__ import annotations
@@ -11,22 +12,26 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from twinlab.ct.detector import detected_spectrum
-from twinlab.kernels.spectral import correct_row
+from twinlab.kernels.readings import correct_row
+from twinlab.keys import content_key
 from twinlab.physics.attenuation import linear_attenuation_per_mm
 from twinlab.physics.materials import get as material
-from twinlab.scanner import Protocol
+from twinlab.scanner import Protocol, beam_knots_mm, row_weights
 from twinlab.schema import label
 
 LONGEST_MM = 500.0
 REFERENCE_MM = 200.0
 TERMS = 8  # residual below 1e-5 of the line integral over 0 to 50 cm
 
+_KEPT = 64
+_CALIBRATED: dict[str, xr.Dataset] = {}
+
 Array = NDArray[np.float64]
 
 
-def water_logarithm(protocol: Protocol, length_mm: ArrayLike) -> Array:
-    """``-log(signal / air signal)`` behind water, shape (length, channel)."""
-    energy, spectrum = detected_spectrum(protocol)
+def water_logarithm(protocol: Protocol, length_mm: ArrayLike, *, row_mm: float = 0.0) -> Array:
+    """``-log(signal / air signal)`` behind water in a row of the detector, shape (length, channel)."""
+    energy, spectrum = detected_spectrum(protocol, row_mm=row_mm)
     mu = linear_attenuation_per_mm("water", energy)
     transmitted = np.exp(-np.multiply.outer(np.asarray(length_mm, float), mu)) @ spectrum.T
     return -np.log(transmitted / spectrum.sum(axis=1))
@@ -41,34 +46,52 @@ def water_correction(protocol: Protocol) -> xr.Dataset:
     Parameters
     ----------
     protocol : Protocol
-        Tube voltage, filters, bowtie and detector count; the exposure does not.
+        Tube voltage, filters, bowtie, heel and detector count; the exposure does not. Kept in memory, so that
+        a beam is calibrated once in a session.
 
     Returns
     -------
     Dataset
         ``water_polynomial`` (channel, power) and ``raw_max`` (channel): ``projection = raw * sum_i c_i
-        (raw/raw_max)**i``, a straight line beyond ``raw_max`` (50 cm of water). Attrs ``reference_kev``,
-        ``mu_water_per_mm``, ``residual`` (largest error of the fit, absolute, of the projection).
+        (raw/raw_max)**i``, a straight line beyond ``raw_max`` (50 cm of water); dims (row, channel, power) and
+        (row, channel) where the beam varies over the rows. Attrs ``reference_kev``, ``mu_water_per_mm``,
+        ``residual`` (largest error of the fit, absolute, of the projection).
     """
+    scanner = protocol.scanner
+    bowtie = scanner.bowties.get(protocol.bowtie)
+    key = content_key(
+        protocol.kv, protocol.collimation_mm, scanner.tube, bowtie or "", scanner.detector,
+        scanner.source_to_detector_mm,
+    )  # fmt: skip
+    if key not in _CALIBRATED:
+        if len(_CALIBRATED) >= _KEPT:
+            _CALIBRATED.pop(next(iter(_CALIBRATED)))
+        _CALIBRATED[key] = _calibrate(protocol)
+    return _CALIBRATED[key].copy(deep=True)
+
+
+def _calibrate(protocol: Protocol) -> xr.Dataset:
+    """Fit in the rows of :func:`twinlab.scanner.beam_knots_mm`, and put the other rows between them."""
+    knots = beam_knots_mm(protocol)
     length = np.linspace(0.0, LONGEST_MM, 251)[1:]
-    raw = water_logarithm(protocol, length)
     middle = int(np.argmin(np.abs(protocol.scanner.fan_angles_rad())))
     mu_water = float(water_logarithm(protocol, [REFERENCE_MM])[0, middle] / REFERENCE_MM)
-    target = mu_water * length
-    raw_max = raw[-1].copy()
-    x = raw / raw_max
-    coefficients = np.empty((raw.shape[1], TERMS))
-    residual = 0.0
-    for channel in range(raw.shape[1]):
-        powers = np.vander(x[:, channel], TERMS, increasing=True) * raw[:, channel, None]
-        coefficients[channel] = np.linalg.lstsq(powers, target, rcond=None)[0]
-        residual = max(residual, float(np.abs(powers @ coefficients[channel] - target).max()))
+    fits = [fit_polynomials(water_logarithm(protocol, length, row_mm=row), mu_water * length) for row in knots]
+    coefficients, raw_max = np.stack([fit[0] for fit in fits]), np.stack([fit[1] for fit in fits])
+    residual = max(fit[2] for fit in fits)
+    rows: tuple[str, ...] = ()
+    if knots.size == 1:
+        coefficients, raw_max = coefficients[0], raw_max[0]
+    else:
+        rows = ("row",)
+        between = row_weights(knots, protocol.row_positions_mm())
+        coefficients = np.einsum("rk,kcp->rcp", between, coefficients)
+        raw_max = between @ raw_max
+    attrs = {"units": "1", "long_name": "range of the fit"}
     return xr.Dataset(
         {
-            "water_polynomial": label("water_polynomial", coefficients),
-            "raw_max": xr.DataArray(
-                raw_max, dims="channel", attrs={"units": "1", "long_name": "range of the fit"}
-            ),
+            "water_polynomial": label("water_polynomial", coefficients, dims=(*rows, "channel", "power")),
+            "raw_max": xr.DataArray(raw_max, dims=(*rows, "channel"), attrs=attrs),
         },
         attrs={
             "reference_kev": _energy_of(mu_water),
@@ -79,6 +102,19 @@ def water_correction(protocol: Protocol) -> xr.Dataset:
     )
 
 
+def fit_polynomials(raw: Array, target: Array) -> tuple[Array, Array, float]:
+    """Polynomials (channel, power) from ``raw`` (length, channel) to ``target`` (length,), range, residual."""
+    raw_max = raw[-1].copy()
+    x = raw / raw_max
+    coefficients = np.empty((raw.shape[1], TERMS))
+    residual = 0.0
+    for channel in range(raw.shape[1]):
+        powers = np.vander(x[:, channel], TERMS, increasing=True) * raw[:, channel, None]
+        coefficients[channel] = np.linalg.lstsq(powers, target, rcond=None)[0]
+        residual = max(residual, float(np.abs(powers @ coefficients[channel] - target).max()))
+    return coefficients, raw_max, residual
+
+
 def _energy_of(mu_water_per_mm: float) -> float:
     """Energy [keV] at which water has an attenuation (it falls steadily)."""
     energy = np.arange(20.0, 150.0, 0.1)
@@ -87,24 +123,34 @@ def _energy_of(mu_water_per_mm: float) -> float:
 
 
 def loop_tables(correction: xr.Dataset) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Polynomial (power, channel) and range (channel) as the compiled loop takes them."""
-    polynomial = correction["water_polynomial"].to_numpy().T
-    return np.ascontiguousarray(polynomial, np.float32), correction["raw_max"].to_numpy().astype(np.float32)
+    """Polynomial (spectrum, power, channel) and range (spectrum, channel) as the compiled loop takes them."""
+    polynomial = correction["water_polynomial"].to_numpy()
+    raw_max = correction["raw_max"].to_numpy()
+    if polynomial.ndim == 2:
+        polynomial, raw_max = polynomial[np.newaxis], raw_max[np.newaxis]
+    tables = np.swapaxes(polynomial, 1, 2)
+    return np.ascontiguousarray(tables, np.float32), raw_max.astype(np.float32)
 
 
 def correct_rays(raw: Array, correction: xr.Dataset, *, channel: NDArray[np.intp]) -> Array:
-    """Water-corrected projections of a list of rays, shape (ray,): :func:`water_correction` in float64."""
-    polynomial = correction["water_polynomial"].to_numpy()[channel]
-    raw_max = correction["raw_max"].to_numpy()[channel]
+    """Water-corrected projections of a list of rays, shape (ray,): :func:`water_correction` in float64.
+
+    In the middle row, where the correction varies over the rows.
+    """
+    polynomial, raw_max = correction["water_polynomial"].to_numpy(), correction["raw_max"].to_numpy()
+    if polynomial.ndim == 3:
+        polynomial, raw_max = polynomial[len(polynomial) // 2], raw_max[len(raw_max) // 2]
+    polynomial, raw_max = polynomial[channel], raw_max[channel]
     power = np.arange(polynomial.shape[1])
     terms = polynomial * np.minimum(raw / raw_max, 1.0)[:, None] ** power
     inside = np.minimum(raw, raw_max) * terms.sum(1)
     return inside + (terms * (power + 1)).sum(1) * np.maximum(raw - raw_max, 0.0)
 
 
-def apply_correction(raw: ArrayLike, correction: xr.Dataset, *, channel: int) -> Array:
+def apply_correction(raw: ArrayLike, correction: xr.Dataset, *, channel: int, row: int = 0) -> Array:
     """Water-corrected projections of one channel, for inspection; scans use the same compiled function."""
-    polynomial, limit = loop_tables(correction)
+    polynomials, limits = loop_tables(correction)
+    polynomial, limit = polynomials[row % len(polynomials)], limits[row % len(limits)]
     values = np.asarray(raw, np.float32)
     n = values.size
     result, work = np.empty(n, np.float32), np.empty((2, n), np.float32)

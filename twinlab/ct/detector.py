@@ -2,8 +2,8 @@
 
 The mean absorbed energy of a reading is ``sum_E N(E) eta(E) E exp(-sum_k p_k mu_k(E))``. Photons are
 Poisson and each absorbed one gives its energy, so the variance is the same sum with ``E**2`` (compound
-Poisson). All energy of an absorbed photon counts: escape of fluorescence, optical spread (Swank) and
-cross-talk are left out.
+Poisson), divided by the Swank factor where the light per absorbed keV varies. What the electronics do to
+readings afterwards (cross-talk, afterglow, digitiser) is in :mod:`twinlab.ct.electronics`.
 """
 
 from __future__ import annotations
@@ -14,17 +14,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import qr
 
-from twinlab.ct.basis import mass_paths
+from twinlab.ct.quadrature import Quadrature, energy_quadrature, training_paths
 from twinlab.kernels.spectral import add_object, polychromatic
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.physics.attenuation import mass_attenuation
 from twinlab.physics.materials import get as material
-from twinlab.scanner import Protocol, beam_fluence, cell_solid_angle
+from twinlab.scanner import Protocol, beam_fluence, beam_knots_mm, cell_solid_angle, row_weights
 from twinlab.schema import check, label, refuse
 
-QUADRATURE_ERROR = 2e-5  # relative, of the mean signal
 _REFERENCE_AREA_MM2 = 1e6  # one steradian at 1 m
 
 Array = NDArray[np.float64]
@@ -80,9 +78,17 @@ def efficiency(protocol: Protocol, energy_kev: ArrayLike) -> Array:
 
 
 def detected_spectrum(
-    protocol: Protocol, *, moment: int = 1, bin_width_kev: float = 1.0
+    protocol: Protocol, *, moment: int = 1, bin_width_kev: float = 1.0, row_mm: float = 0.0
 ) -> tuple[Array, Array]:
     """Energies [keV], and absorbed ``E**moment`` per channel and energy without an object.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    moment : int
+    bin_width_kev : float
+    row_mm : float
+        Row at the detector, mm; matters where heel or bowtie vary along z.
 
     Returns
     -------
@@ -93,76 +99,108 @@ def detected_spectrum(
     fluence = beam_fluence(protocol, bin_width_kev=bin_width_kev)
     energy = fluence["energy"].to_numpy()
     values = np.asarray(fluence.to_numpy(), float)
-    used = values.max(axis=0) > 1e-9 * values.max()
+    used = values.max(axis=0) > 1e-9 * values.max()  # the same energies in every row
+    if row_mm != 0.0:
+        cone = np.arctan(row_mm / protocol.scanner.source_to_detector_mm)
+        off = beam_fluence(protocol, bin_width_kev=bin_width_kev, cone_angle_rad=[cone])
+        values = np.asarray(off.to_numpy()[0], float)
     energy = energy[used]
     return energy, values[:, used] * efficiency(protocol, energy) * energy**moment
 
 
 @dataclass(frozen=True)
-class Quadrature:
-    """A few energies and weights that stand for a spectrum: node (n,), weight and weight2 (n, n_channel)."""
+class SignalTables:
+    """What turns line integrals of a scan into signals; made once by :func:`signal_tables`.
 
-    node: NDArray[np.intp]
-    weight: Array
-    weight2: Array
-    error: float
+    Attributes
+    ----------
+    mu : float32 array (node, 4 or n_basis)
+        Attenuation at the energy nodes, cm2/g.
+    weight, weight2 : float32 arrays (n_spectrum, node, channel)
+        Absorbed energy and its quantum variance; one spectrum for all rows, or one for each.
+    gain : float32 array (row, channel)
+        Fluence at 1 m to photons per cell.
+    air, air_variance : arrays (row, channel)
+        Mean [keV/mAs] and quantum variance [keV2/mAs] of a reading without an object.
+    rule : Quadrature
+    output_factor : float
+    """
+
+    mu: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    weight2: NDArray[np.float32]
+    gain: NDArray[np.float32]
+    air: Array
+    air_variance: Array
+    rule: Quadrature
+    output_factor: float
 
 
-def energy_quadrature(mu: Array, spectrum: Array, spectrum2: Array, paths: Array) -> Quadrature:
-    """Nodes and weights so that few exponentials replace the sum over all energies.
-
-    The nodes are the energies whose attenuation curves span those of all energies (QR with column pivoting of
-    the transmission over training paths); the weights are fitted for every channel by least squares of
-    relative errors. The number of nodes grows until paths between the training ones meet
-    ``QUADRATURE_ERROR``.
+def signal_tables(paths: xr.Dataset, protocol: Protocol, *, output_factor: float = 1.0) -> SignalTables:
+    """Tables of :func:`detected` for a protocol and the materials of a scan.
 
     Parameters
     ----------
-    mu : array (n_basis, n_energy)
-    spectrum, spectrum2 : array (n_channel, n_energy)
-        Weights of first and second moment.
-    paths : array (n_path, n_basis)
-        Line integrals to be covered.
+    paths : Dataset
+        From :func:`twinlab.ct.line_integrals`, of any views of the scan.
+    protocol : Protocol
+    output_factor : float
+
+    Raises
+    ------
+    InputError
+        See :func:`detected`.
     """
-    rng = np.random.default_rng(0)  # test paths: mixtures of training paths
-    mixture = rng.dirichlet(np.full(4, 0.5), size=400)
-    test = np.einsum("nm,nmk->nk", mixture, paths[rng.integers(0, len(paths), size=(400, 4))])
-    transmission, tested = np.exp(-paths @ mu), np.exp(-test @ mu)
-    true, true2 = transmission @ spectrum.T, transmission @ spectrum2.T
-    true_tested = tested @ spectrum.T
-    importance = np.sqrt(spectrum.mean(axis=0))
-    matrix = transmission * importance / true.mean(axis=1, keepdims=True)
-    _, pivot = qr(matrix, mode="r", pivoting=True)
-    few = np.unique(
-        np.linspace(0, len(spectrum) - 1, 9).astype(int)
-    )  # channels that decide the number of nodes
-    for count in range(6, min(33, mu.shape[1] + 1)):
-        node = np.sort(pivot[:count])
-        weight = _fit(transmission[:, node], true[:, few])
-        if np.abs(tested[:, node] @ weight / true_tested[:, few] - 1.0).max() <= QUADRATURE_ERROR:
-            break
-    weight = _fit(transmission[:, node], true)
-    error = float(np.abs(tested[:, node] @ weight / true_tested - 1.0).max())
-    return Quadrature(node, weight, _fit(transmission[:, node], true2), error)
+    _check_detector(paths, protocol)
+    if not output_factor > 0:
+        refuse("detected: output_factor", "a number above 0", output_factor)
+    mu, energy = _basis_mu(paths, protocol)
+    return _tables_for(paths, protocol, mu, energy, training_paths(paths, 0.0)[:, :-1], output_factor)
 
 
-def _fit(columns: Array, true: Array) -> Array:
-    """Weights (node, channel) that reproduce ``true`` (path, channel) best in relative terms."""
-    one = np.ones(columns.shape[0])
-    return np.stack([np.linalg.lstsq(columns / t[:, None], one, rcond=1e-9)[0] for t in true.T], axis=1)
+def _check_detector(paths: xr.Dataset, protocol: Protocol) -> None:
+    if protocol.scanner.detector.counting is not None:
+        here = f"{protocol.scanner.key} with a photon-counting one: twinlab.ct.spectral.acquire_counts"
+        refuse("detected", "a detector that integrates energy", here)
+    n_channel = paths["path"].shape[3]
+    if n_channel != protocol.scanner.detector.n_channels or protocol.scanner.key != paths.attrs.get(
+        "scanner"
+    ):
+        refuse(
+            "detected", f"paths through scanner {protocol.scanner.key!r}", repr(paths.attrs.get("scanner"))
+        )
 
 
-def _training_paths(paths: xr.Dataset, chord_cm: float) -> Array:
-    """Basis line integrals that the scan's materials can give, without and with an extra's longest chord.
-
-    Returns array (path, basis + 1); the last column is the chord.
-    """
+def _basis_mu(paths: xr.Dataset, protocol: Protocol) -> tuple[Array, Array]:
+    """Attenuation of the basis at the protocol's energies (basis, energy), and these energies."""
+    energy, _ = detected_spectrum(protocol)
     names = [str(name) for name in paths["mixed_material"].to_numpy()]
-    mu = mass_attenuation([*names, "water"], paths["energy"].to_numpy())
-    coefficients = np.linalg.lstsq(paths["basis_mu"].to_numpy().T, mu.T, rcond=None)[0].T
-    training = mass_paths(names) @ coefficients
-    chords = (0.0, chord_cm) if chord_cm > 0 else (0.0,)
-    return np.vstack([np.column_stack([training, np.full(len(training), chord)]) for chord in chords])
+    return paths["mixing"].to_numpy() @ mass_attenuation(names, energy), energy
+
+
+def _tables_for(
+    paths: xr.Dataset, protocol: Protocol, mu: Array, energy: Array, training: Array, output_factor: float
+) -> SignalTables:
+    rows = np.asarray(paths["row"].to_numpy(), float)
+    knots = beam_knots_mm(protocol)
+    spectra = np.stack([detected_spectrum(protocol, row_mm=row)[1] for row in knots])
+    flat = spectra.reshape(-1, energy.size)
+    rule = energy_quadrature(mu, flat, flat * energy, training)
+    shape = (rule.node.size, knots.size, spectra.shape[1])
+    between = row_weights(knots, rows)
+    swank = protocol.scanner.detector.electronics.swank_factor
+    weight, weight2 = (
+        np.ascontiguousarray(np.einsum("rk,qkc->rqc", between, w.reshape(shape)), np.float32)
+        for w in (rule.weight, rule.weight2 / swank)
+    )
+    nodes = np.zeros((rule.node.size, max(mu.shape[0], 4)), np.float32)
+    nodes[:, : mu.shape[0]] = mu[:, rule.node].T
+    gain = _gain(protocol, rows) * output_factor
+    air = between @ spectra.sum(axis=2)
+    air2 = between @ (spectra @ energy) / swank
+    return SignalTables(
+        nodes, weight, weight2, gain.astype(np.float32), gain * air, gain * air2, rule, output_factor
+    )
 
 
 def detected(
@@ -173,7 +211,7 @@ def detected(
     Parameters
     ----------
     paths : Dataset
-        From :func:`twinlab.ct.scan.line_integrals`.
+        From :func:`twinlab.ct.line_integrals`.
     protocol : Protocol
         Gives tube voltage, filters, bowtie and detector; its geometry must be that of ``paths``.
     output_factor : float
@@ -196,62 +234,73 @@ def detected(
     """
     check(paths, "path", "view_angle", "source_z", "mixing", where="detected")
     shape = paths["path"].shape[1:]
-    fan = protocol.scanner.fan_angles_rad()
-    rows = np.asarray(paths["row"].to_numpy(), float)
-    if shape[2] != fan.size or protocol.scanner.key != paths.attrs.get("scanner"):
-        refuse(
-            "detected", f"paths through scanner {protocol.scanner.key!r}", repr(paths.attrs.get("scanner"))
-        )
-    if not output_factor > 0:
-        refuse("detected: output_factor", "a number above 0", output_factor)
-    energy, spectrum = detected_spectrum(protocol)
-    spectrum2 = spectrum * energy
-    names = [str(name) for name in paths["mixed_material"].to_numpy()]
-    mu = paths["mixing"].to_numpy() @ mass_attenuation(names, energy)
-    rule = energy_quadrature(mu, spectrum, spectrum2, _training_paths(paths, 0.0)[:, :-1])
-    gain = _gain(protocol, rows) * output_factor
-    path = paths["path"].to_numpy()
+    tables = signal_tables(paths, protocol, output_factor=output_factor)
     signal, second = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    window = paths["row_lo"].to_numpy(), paths["row_hi"].to_numpy()
-    with one_parallel_region():
-        polychromatic(path, *_tables(mu, rule), gain.astype(np.float32), *window, signal, second)
+    mean_signals(paths, tables, signal, second)
     if extra is not None:
-        mu_extra = np.interp(energy, extra.energy_kev, extra.mu_per_cm)
-        training = _training_paths(paths, float(np.max(extra.chord_cm, initial=0.0)))
-        rule_extra = energy_quadrature(np.vstack([mu, mu_extra]), spectrum, spectrum2, training)
-        ray, chord = extra.listed(shape)
-        at_nodes = mu_extra[rule_extra.node].astype(np.float32)
-        with one_parallel_region():
-            add_object(path, *_tables(mu, rule_extra), ray, chord, at_nodes, signal, second)
-    fields: dict[str, Any] = {name: paths[name] for name in ("view_angle", "source_z", "row_lo", "row_hi")}
+        _add_extra(paths, protocol, extra, output_factor, signal, second)
+    kept = ("view_angle", "source_z", "row_lo", "row_hi", "focal_shift", "tube_current")
+    fields: dict[str, Any] = {name: paths[name] for name in kept if name in paths}
     coords = {name: paths[name] for name in ("row", "fan_angle", "u") if name in paths.coords}
     return xr.Dataset(
         {
             **fields,
             "signal": label("signal", signal, coords),
             "signal_variance": label("signal_variance", second, coords),
-            "air_signal": label("air_signal", gain * spectrum.sum(axis=1), coords),
+            "air_signal": label("air_signal", tables.air, coords),
+            "air_variance": label("air_variance", tables.air_variance, coords),
         },
-        attrs={
-            **paths.attrs,
-            "kv": float(protocol.kv),
-            "bowtie": protocol.bowtie,
-            "output_factor": float(output_factor),
-            "electronic_noise_kev": float(protocol.scanner.detector.electronic_noise_kev),
-            "quadrature_nodes": int(rule.node.size),
-            "quadrature_error": rule.error,
-        },
+        attrs={**paths.attrs, **signal_attrs(protocol, tables)},
     )
+
+
+def mean_signals(
+    paths: xr.Dataset, tables: SignalTables, signal: NDArray[np.float32], second: NDArray[np.float32]
+) -> None:
+    """Fill ``signal`` and ``second`` (view, row, channel): mean and quantum variance of readings per mAs."""
+    window = paths["row_lo"].to_numpy(), paths["row_hi"].to_numpy()
+    with one_parallel_region():
+        polychromatic(
+            paths["path"].to_numpy(), tables.mu, tables.weight, tables.weight2, tables.gain, *window, signal,
+            second,
+        )  # fmt: skip
+
+
+def signal_attrs(protocol: Protocol, tables: SignalTables) -> dict[str, Any]:
+    """What is to be known of signals, for the attrs."""
+    return {
+        "kv": float(protocol.kv),
+        "bowtie": protocol.bowtie,
+        "output_factor": float(tables.output_factor),
+        "electronic_noise_kev": float(protocol.scanner.detector.electronic_noise_kev),
+        "quadrature_nodes": int(tables.rule.node.size),
+        "quadrature_error": tables.rule.error,
+    }
+
+
+def _add_extra(
+    paths: xr.Dataset,
+    protocol: Protocol,
+    extra: Extra,
+    output_factor: float,
+    signal: NDArray[np.float32],
+    second: NDArray[np.float32],
+) -> None:
+    """Scale the readings of an extra's rays by what it transmits."""
+    mu, energy = _basis_mu(paths, protocol)
+    mu_extra = np.interp(energy, extra.energy_kev, extra.mu_per_cm)
+    training = training_paths(paths, float(np.max(extra.chord_cm, initial=0.0)))
+    tables = _tables_for(paths, protocol, np.vstack([mu, mu_extra]), energy, training, output_factor)
+    ray, chord = extra.listed(signal.shape)
+    at_nodes = mu_extra[tables.rule.node].astype(np.float32)
+    with one_parallel_region():
+        add_object(
+            paths["path"].to_numpy(), tables.mu, tables.weight, tables.weight2, ray, chord, at_nodes, signal,
+            second,
+        )  # fmt: skip
 
 
 def _gain(protocol: Protocol, rows: Array) -> Array:
     """Fluence at 1 m to photons per cell, shape (row, channel)."""
     angle = cell_solid_angle(protocol, row_mm=rows).to_numpy()
     return np.asarray(angle * _REFERENCE_AREA_MM2 * protocol.scanner.detector.fill_factor)
-
-
-def _tables(mu: Array, rule: Quadrature) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Attenuation at the nodes (node, basis or 4) and weights (node, channel) for the compiled loops."""
-    nodes = np.zeros((rule.node.size, max(mu.shape[0], 4)), np.float32)
-    nodes[:, : mu.shape[0]] = mu[:, rule.node].T
-    return nodes, rule.weight.astype(np.float32), rule.weight2.astype(np.float32)

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
-from twinlab.ct.corrections import loop_tables, water_correction
+from twinlab.ct.corrections import water_correction
 from twinlab.ct.detector import Extra, detected
-from twinlab.ct.paths import line_integrals
-from twinlab.kernels import philox
-from twinlab.kernels.spectral import readings_to_projections
-from twinlab.kernels.threads import one_parallel_region
+from twinlab.ct.electronics import Faults, detector_chain
 from twinlab.scanner import Protocol
-from twinlab.scanner import trajectory as plan_trajectory
 from twinlab.schema import check, label, refuse
-
-_NOISE_STREAM = np.uint64(0x6E6F6973)  # keeps the detector's random numbers apart from those of transport
 
 
 def acquire(
@@ -32,6 +26,7 @@ def acquire(
     mas: float | None = None,
     extra: Extra | None = None,
     signals: xr.Dataset | None = None,
+    faults: Faults | None = None,
 ) -> xr.Dataset:
     """Water-corrected projections of one scan, with quantum and electronic noise.
 
@@ -49,11 +44,14 @@ def acquire(
     noise : bool
         False: expected readings.
     mas : float, optional
-        Tube current times rotation time. Default: the protocol's.
+        Tube current times rotation time. Default: the protocol's, or that of ``tube_current`` (view) in
+        ``paths``, which is followed from view to view.
     extra : Extra, optional
         A further object on some rays.
     signals : Dataset, optional
         From :func:`twinlab.ct.detector.detected` with the same arguments, to save its time in repeated scans.
+    faults : Faults, optional
+        Drifted, offset and dead cells, and the noise of the air scan (:mod:`twinlab.ct.electronics`).
 
     Returns
     -------
@@ -71,95 +69,85 @@ def acquire(
     ------
     ``variance`` is linear error propagation: good above about 30 quanta a reading. Readings below a tenth
     of a mean quantum (or of the electronic noise, if greater) are raised to it before the logarithm, which
-    biases projections of starved rays upwards, as on real scanners without further filtering. No scatter.
+    biases projections of starved rays upwards, as on real scanners without further filtering. No scatter:
+    see :func:`twinlab.ct.scan_phantom`.
     """
-    exposure = protocol.mas if mas is None else float(mas)
-    if not exposure > 0:
-        refuse("acquire: mas", "a number above 0", mas)
-    if not 0 <= int(seed) < 2**64 or not 0 <= int(realisation) < 2**64:
-        refuse("acquire: seed and realisation", "integers from 0 to 2**64 - 1", (seed, realisation))
     if signals is None:
         signals = detected(paths, protocol, output_factor=output_factor, extra=extra)
     check(signals, "signal", "signal_variance", "air_signal", where="acquire: signals")
+    per_view = mas_per_view(signals, protocol, mas=mas)
+    exposure = float(np.mean(per_view, dtype=float)) * protocol.scanner.views_per_rotation
     correction = water_correction(protocol)
-    k0, k1 = philox.key(int(seed))
-    signal = signals["signal"].to_numpy()
+    chain = detector_chain(
+        protocol, signals, correction, seed=seed, realisation=realisation, noise=noise, faults=faults,
+        mas=exposure / protocol.scanner.views_per_rotation,
+    )  # fmt: skip
+    signal, second = signals["signal"].to_numpy(), signals["signal_variance"].to_numpy()
+    if not chain.plain:
+        signal, second = signal.copy(), second.copy()  # the chain spreads them in place
     # np.zeros, unlike zeros_like, leaves rows that nobody asked for out of memory
     projection, variance = np.zeros(signal.shape, np.float32), np.zeros(signal.shape, np.float32)
-    with one_parallel_region():
-        readings_to_projections(
-            signal, signals["signal_variance"].to_numpy(),
-            signals["air_signal"].to_numpy().astype(np.float32), np.float32(exposure /
-            protocol.scanner.views_per_rotation), np.float32(signals.attrs["electronic_noise_kev"]),
-            bool(noise), np.uint64(int(realisation)), k0, k1 ^ _NOISE_STREAM, *loop_tables(correction),
-            signals["row_lo"].to_numpy(), signals["row_hi"].to_numpy(), projection, variance,
-        )  # fmt: skip
+    window = signals["row_lo"].to_numpy(), signals["row_hi"].to_numpy()
+    chain.read(
+        signal, second, mas=per_view, first_view=0, window=window, projection=projection, variance=variance
+    )
     coords = {name: signals[name] for name in ("row", "fan_angle", "u") if name in signals.coords}
+    kept = ("view_angle", "source_z", "row_lo", "row_hi", "focal_shift", "tube_current")
     return xr.Dataset(
         {
             "projection": label("projection", projection, coords),
             "variance": label("variance", variance, coords),
-            "view_angle": signals["view_angle"],
-            "source_z": signals["source_z"],
-            "row_lo": signals["row_lo"],
-            "row_hi": signals["row_hi"],
+            **{name: signals[name] for name in kept if name in signals},
         },
         attrs={
             **signals.attrs,
-            "mas": exposure,
-            "seed": int(seed),
-            "realisation": int(realisation),
-            "noise": int(noise),
-            "reference_kev": correction.attrs["reference_kev"],
-            "mu_water_per_mm": correction.attrs["mu_water_per_mm"],
+            **scan_attrs(correction, seed=seed, realisation=realisation, noise=noise),
+            "mas": exposure if mas is None else float(mas),
         },
     )
 
 
-def simulate(
-    phantom: xr.Dataset,
-    protocol: Protocol,
-    *,
-    z_range_mm: tuple[float, float],
-    seed: int,
-    grid: Mapping[str, Any],
-    realisation: int = 0,
-    output_factor: float = 1.0,
-    noise: bool = True,
-    isocentre_mm: tuple[float, float] = (0.0, 0.0),
-    start_angle_deg: float = 0.0,
-) -> xr.DataArray:
-    """CT image of a phantom: scan, correct, reconstruct.
+def mas_per_view(views: xr.Dataset, protocol: Protocol, *, mas: float | None = None) -> NDArray[np.float32]:
+    """mAs of every view: even, or following ``tube_current`` [mA] where the views have one.
 
     Parameters
     ----------
-    phantom : Dataset
+    views : Dataset
+        A trajectory, line integrals or signals.
     protocol : Protocol
-    z_range_mm : (float, float)
-        Range to be imaged.
-    seed, realisation, output_factor, noise
-        See :func:`acquire`.
-    grid : mapping
-        ``x``, ``y``, ``z``: voxel centres of the image [mm].
-    isocentre_mm : (x, y)
-    start_angle_deg : float
+    mas : float, optional
+        Mean mAs per rotation. Default: what ``tube_current`` gives, or the protocol's.
 
     Returns
     -------
-    DataArray ``hu``, dims (z, y, x)
+    float32 array (view,)
 
     Raises
     ------
     InputError
-        See :func:`twinlab.ct.line_integrals`, :func:`acquire` and :func:`twinlab.ct.recon.reconstruct`.
+        A mean or a view's current that is not above 0.
     """
-    from twinlab.ct.recon import reconstruct
+    n_view, per_rotation = views.sizes["view"], protocol.scanner.views_per_rotation
+    if "tube_current" in views:
+        check(views, "tube_current", where="acquire")
+        current = views["tube_current"].to_numpy().astype(float)
+        if not (np.isfinite(current) & (current > 0)).all():
+            refuse("acquire: tube_current", "above 0 mA in every view", f"{current.min():g}")
+        mean = current.mean() * protocol.rotation_time_s if mas is None else float(mas)
+        relative = current / current.mean()
+    else:
+        mean, relative = protocol.mas if mas is None else float(mas), np.ones(n_view)
+    if not mean > 0:
+        refuse("acquire: mas", "a number above 0", mas)
+    return (mean / per_rotation * relative).astype(np.float32)
 
-    path = plan_trajectory(
-        protocol, z_range_mm=z_range_mm, start_angle_deg=start_angle_deg, isocentre_mm=isocentre_mm
-    )
-    paths = line_integrals(phantom, protocol, path)
-    projections = acquire(
-        paths, protocol, seed=seed, realisation=realisation, output_factor=output_factor, noise=noise
-    )
-    return reconstruct(projections, protocol, grid=grid, kernel=protocol.kernel)
+
+def scan_attrs(correction: xr.Dataset, *, seed: int, realisation: int, noise: bool) -> dict[str, Any]:
+    """What names a scan's noise and its reference energy, for the attrs of projections."""
+    return {
+        "seed": int(seed),
+        "realisation": int(realisation),
+        "noise": int(noise),
+        "reference_kev": correction.attrs["reference_kev"],
+        "mu_water_per_mm": correction.attrs["mu_water_per_mm"],
+    }

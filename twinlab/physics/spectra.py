@@ -27,7 +27,7 @@ from twinlab.physics.materials import Material
 from twinlab.schema import label, refuse
 
 KV_RANGE = (40.0, 150.0)
-ANODE_ANGLE_RANGE_DEG = (5.0, 40.0)
+ANODE_ANGLE_RANGE_DEG = (0.5, 40.0)  # the lowest are take-off angles of rays along the heel
 BIN_WIDTH_RANGE_KEV = (0.1, 20.0)
 # SpekPy's default in version 2: its most complete electron transport model with continuous angular sampling.
 _PHYSICS = "casim"
@@ -46,7 +46,7 @@ def tube_spectrum(
     kv : float
         Tube voltage, constant potential, 40 to 150.
     anode_angle_deg : float
-        Angle between the anode's surface and the central ray, 5 to 40.
+        Angle between the anode's surface and the ray, 0.5 to 40: the anode's own on the central ray.
     filters : mapping of material key to float
         Thickness in mm, inherent filtration included; the order does not matter. May be empty.
     bin_width_kev : float

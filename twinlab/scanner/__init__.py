@@ -17,8 +17,15 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         ],
         "library": ["list_protocols", "list_scanners", "load_protocol", "load_scanner", "protocol_folder"],
         "geometry": ["cell_solid_angle", "over_range_mm", "trajectory"],
-        "beam": ["beam_fluence", "photons_per_cell"],
-        "bowtie": ["equalising_path_mm"],
+        "beam": [
+            "beam_fluence",
+            "beam_knots_mm",
+            "heel_factor",
+            "photons_per_cell",
+            "row_weights",
+            "take_off_angle_rad",
+        ],
+        "bowtie": ["bowtie_path_mm", "equalising_path_mm"],
         "exposure": ["effective_mas_for", "for_patient"],
     },
 )

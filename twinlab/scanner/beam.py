@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from twinlab.physics.attenuation import mass_attenuation
+from twinlab.physics.attenuation import mass_attenuation, mass_energy_absorption
 from twinlab.physics.materials import get as material
 from twinlab.physics.spectra import tube_spectrum
 from twinlab.scanner.geometry import cell_solid_angle
@@ -14,17 +16,22 @@ from twinlab.scanner.models import NO_BOWTIE, Protocol
 from twinlab.schema import label, refuse
 
 REFERENCE_DISTANCE_MM = 1000.0
+LEAST_TAKE_OFF_DEG = 1.0
 NOTHING = 1e-30  # photons/mm2/mAs; below, numbers turn subnormal and slow every loop that meets them
 
 
 def beam_fluence(
-    protocol: Protocol, *, bin_width_kev: float = 1.0, fan_angle_rad: ArrayLike | None = None
+    protocol: Protocol,
+    *,
+    bin_width_kev: float = 1.0,
+    fan_angle_rad: ArrayLike | None = None,
+    cone_angle_rad: ArrayLike | None = None,
 ) -> xr.DataArray:
     """Photons behind flat filters and bowtie over the fan, without an object.
 
-    The bowtie tables give the path along the ray at each fan angle, so no obliquity is applied in the fan.
-    Across the rows the path grows by 1 / cos(cone angle), 0.2 % at the edge of 40 mm and 0.9 % at 160 mm,
-    which is left out, as is the heel effect. Scatter from the bowtie is not included.
+    The tube's heel counts where ``tube.heel`` is set (:func:`take_off_angle_rad`), the longer path of inclined
+    rays through a bowtie where that is given by its shape or ``oblique``. Flat filters are taken as thick for
+    every ray as on the central one. Scatter from the filters is not included.
 
     Parameters
     ----------
@@ -33,46 +40,157 @@ def beam_fluence(
         Width of the energy bins, keV.
     fan_angle_rad : array_like, optional
         Fan angles, rad. Default: the detector's channels.
+    cone_angle_rad : array_like, optional
+        Angles out of the plane of rotation, rad, above 0 towards +z. Default: the plane of rotation.
 
     Returns
     -------
     DataArray ``beam_fluence``, dims (fan_angle, energy), 1/(mm2 mAs)
-        At 1 m from the focal spot, across the ray.
+        At 1 m from the focal spot, across the ray; with ``cone_angle_rad`` dims (cone_angle, fan_angle,
+        energy).
 
     Raises
     ------
     InputError
-        Fan angles that are not a line of finite numbers within +-90 degrees.
+        Angles that are not a line of finite numbers within +-90 degrees, or rays below the target's surface.
     """
     scanner = protocol.scanner
-    fan = (
-        scanner.fan_angles_rad() if fan_angle_rad is None else np.atleast_1d(np.asarray(fan_angle_rad, float))
-    )
-    if fan.ndim != 1 or not np.isfinite(fan).all() or np.abs(fan).max(initial=0.0) >= np.pi / 2:
-        refuse("beam_fluence: fan_angle_rad", "one dimension of angles within +-pi/2", fan_angle_rad)
-    tube = scanner.tube
-    spectrum = tube_spectrum(
-        kv=protocol.kv,
-        anode_angle_deg=tube.anode_angle_deg,
-        filters=tube.filters,
-        bin_width_kev=bin_width_kev,
-    )
-    energy = spectrum["energy"].to_numpy()
-    values = np.broadcast_to(spectrum.to_numpy(), (fan.size, energy.size))
+    fan = _angles("fan_angle_rad", scanner.fan_angles_rad() if fan_angle_rad is None else fan_angle_rad)
+    cone = _angles("cone_angle_rad", 0.0 if cone_angle_rad is None else cone_angle_rad)
+    values, energy = _tube_fluence(protocol, fan, cone, bin_width_kev)
     if protocol.bowtie != NO_BOWTIE:
         bowtie = scanner.bowties[protocol.bowtie]
         mu_per_mm = (
             mass_attenuation(bowtie.material, energy)[0] * material(bowtie.material).density_g_cm3 / 10.0
         )
-        values = values * np.exp(-bowtie.path_mm(fan)[:, np.newaxis] * mu_per_mm)
-    return label(
-        "beam_fluence",
-        np.where(values < NOTHING, 0.0, values),
-        {"fan_angle": fan, "energy": energy},
-        kv=float(protocol.kv),
-        bowtie=protocol.bowtie,
-        bin_width_kev=float(bin_width_kev),
+        path = np.stack([bowtie.path_mm(fan, cone_angle_rad=float(angle)) for angle in cone])
+        values = values * np.exp(-path[:, :, np.newaxis] * mu_per_mm)
+    values = np.where(values < NOTHING, 0.0, values)
+    attrs: dict[str, Any] = {"kv": float(protocol.kv), "bowtie": protocol.bowtie, "bin_width_kev": float(bin_width_kev)}
+    coords = {"fan_angle": fan, "energy": energy}
+    if cone_angle_rad is None:
+        return label("beam_fluence", values[0], coords, **attrs)
+    dims = ("cone_angle", "fan_angle", "energy")
+    return label("beam_fluence", values, {"cone_angle": cone, **coords}, dims=dims, **attrs)
+
+
+def _angles(name: str, values: ArrayLike) -> np.ndarray:
+    angles = np.atleast_1d(np.asarray(values, float))
+    if angles.ndim != 1 or not np.isfinite(angles).all() or np.abs(angles).max(initial=0.0) >= np.pi / 2:
+        refuse(f"beam_fluence: {name}", "one dimension of angles within +-pi/2", values)
+    return angles
+
+
+def _tube_fluence(
+    protocol: Protocol, fan: np.ndarray, cone: np.ndarray, bin_width_kev: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fluence behind the flat filters (cone, fan, energy), and energies."""
+    tube = protocol.scanner.tube
+    beam: dict[str, Any] = {"kv": protocol.kv, "filters": tube.filters, "bin_width_kev": bin_width_kev}
+    if not tube.heel:
+        spectrum = tube_spectrum(anode_angle_deg=tube.anode_angle_deg, **beam)
+        energy = spectrum["energy"].to_numpy()
+        return np.broadcast_to(spectrum.to_numpy(), (cone.size, fan.size, energy.size)), energy
+    take_off = take_off_angle_rad(tube.anode_angle_deg, fan_angle_rad=fan, cone_angle_rad=cone[:, np.newaxis])
+    lowest = np.rad2deg(take_off.min())
+    if lowest < LEAST_TAKE_OFF_DEG:
+        refuse(
+            f"{protocol.scanner.key}: heel",
+            f"rays at least {LEAST_TAKE_OFF_DEG:g} degrees above the target's surface",
+            f"{lowest:.2g} (anode angle {tube.anode_angle_deg:g})",
+        )
+    # spectra change slowly with the take-off angle: half-degree steps and a parabola through three of them
+    first, last = np.floor(2 * lowest) / 2, np.ceil(2 * np.rad2deg(take_off.max())) / 2
+    knot = np.arange(max(first, LEAST_TAKE_OFF_DEG / 2), max(last, first + 1.0) + 0.25, 0.5)
+    spectra = [tube_spectrum(anode_angle_deg=float(angle), **beam) for angle in knot]
+    values = np.stack([spectrum.to_numpy() for spectrum in spectra])
+    return _parabola(knot, values, np.rad2deg(take_off)), spectra[0]["energy"].to_numpy()
+
+
+def _parabola(knot: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Values between even knots by the parabola through the three nearest."""
+    step = knot[1] - knot[0]
+    i = np.clip(np.rint((at - knot[0]) / step).astype(int), 1, knot.size - 2)
+    t = ((at - knot[i]) / step)[..., np.newaxis]
+    below, here, above = values[i - 1], values[i], values[i + 1]
+    return np.maximum(here + 0.5 * t * (above - below) + 0.5 * t * t * (above - 2.0 * here + below), 0.0)
+
+
+def take_off_angle_rad(
+    anode_angle_deg: float, *, fan_angle_rad: ArrayLike = 0.0, cone_angle_rad: ArrayLike = 0.0
+) -> np.ndarray:
+    """Angle between a ray and the target's surface, rad.
+
+    The anode lies on the side of -z: rays towards +z leave the target more steeply, cross less of it and are
+    more, and softer. With anode angle a, ``sin(take-off) = sin a cos(fan) cos(cone) + cos a sin(cone)``. SpekPy's
+    spectrum off the axis is that of an anode of the take-off angle [1]_.
+
+    Parameters
+    ----------
+    anode_angle_deg : float
+    fan_angle_rad, cone_angle_rad : array_like
+        Broadcast against each other.
+
+    References
+    ----------
+    .. [1] Poludniowski G et al. (2021) Technical Note: SpekPy v2.0. Med Phys 48:3630.
+
+    Examples
+    --------
+    >>> round(float(np.rad2deg(take_off_angle_rad(7.0, cone_angle_rad=np.deg2rad(2.0)))), 9)
+    9.0
+    """
+    anode = np.deg2rad(anode_angle_deg)
+    fan, cone = np.asarray(fan_angle_rad, float), np.asarray(cone_angle_rad, float)
+    return np.asarray(
+        np.arcsin(np.sin(anode) * np.cos(fan) * np.cos(cone) + np.cos(anode) * np.sin(cone)), float
     )
+
+
+def heel_factor(protocol: Protocol, *, cone_angle_rad: ArrayLike) -> np.ndarray:
+    """Air kerma over the cone angle on the central channel, relative to the plane of rotation.
+
+    1 everywhere where the tube has no heel and the bowtie no obliquity.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    cone_angle_rad : array_like, shape (n,)
+
+    Returns
+    -------
+    ndarray, shape (n,)
+    """
+    cone = np.concatenate([[0.0], np.atleast_1d(np.asarray(cone_angle_rad, float))])
+    beam = beam_fluence(protocol, fan_angle_rad=[0.0], cone_angle_rad=cone)
+    energy = beam["energy"].to_numpy()
+    kerma = beam.to_numpy()[:, 0] @ (energy * mass_energy_absorption("air", energy)[0])
+    return np.asarray(kerma[1:] / kerma[0], float)
+
+
+def beam_knots_mm(protocol: Protocol) -> np.ndarray:
+    """Rows [mm at the detector] between which the beam's spectrum is interpolated by :func:`row_weights`.
+
+    The middle alone where the beam is the same in every row.
+    """
+    bowtie = protocol.scanner.bowties.get(protocol.bowtie)
+    if not protocol.scanner.tube.heel and (bowtie is None or not bowtie.varies_with_cone):
+        return np.zeros(1)
+    edge = max(abs(float(protocol.row_positions_mm()[-1])), 1.0)
+    return edge * np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
+
+
+def row_weights(knot_mm: ArrayLike, row_mm: ArrayLike) -> np.ndarray:
+    """Weights (row, knot) of the polynomial through all knots; one row of 1 for a single knot."""
+    knot, row = np.asarray(knot_mm, float), np.asarray(row_mm, float)
+    if knot.size == 1:
+        return np.ones((1, 1))
+    others = ~np.eye(knot.size, dtype=bool)
+    factors = [
+        np.prod((row[:, None] - knot[others[k]]) / (knot[k] - knot[others[k]]), axis=1)
+        for k in range(knot.size)
+    ]
+    return np.stack(factors, axis=1)
 
 
 def photons_per_cell(

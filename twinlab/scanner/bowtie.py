@@ -1,4 +1,4 @@
-"""A model bowtie, for scanners whose filter is not published."""
+"""Paths through bowties of any description, and a model for scanners whose filter is not published."""
 
 from __future__ import annotations
 
@@ -9,9 +9,60 @@ from numpy.typing import ArrayLike, NDArray
 
 from twinlab.physics.attenuation import mass_attenuation
 from twinlab.physics.materials import get as material
+from twinlab.scanner.parts import Bowtie
 from twinlab.schema import refuse
 
 DESIGN_ENERGY_KEV = 65.0
+
+
+def bowtie_path_mm(
+    bowtie: Bowtie, fan_angle_rad: ArrayLike, *, cone_angle_rad: float = 0.0
+) -> NDArray[np.floating[Any]]:
+    """Path of rays through a bowtie, mm.
+
+    A table of thickness is linear in the fan angle, one of transmission linear in its logarithm, both constant
+    beyond their ends; ``oblique`` divides by the cosine of the cone angle. Through a shape (flat face at the
+    distance d from the focal spot, thickness t at the lateral place x) a ray runs from d to the depth y where
+    ``y - d = t(y tan(fan))``, and its path is ``(y - d) / (cos(fan) cos(cone))``.
+
+    Parameters
+    ----------
+    bowtie : Bowtie
+    fan_angle_rad : array_like, any shape
+    cone_angle_rad : float
+    """
+    fan = np.asarray(fan_angle_rad, dtype=float)
+    if bowtie.lateral_mm is not None:
+        return _through_shape(bowtie, fan) / np.cos(cone_angle_rad)
+    assert bowtie.fan_angle_deg is not None  # the model requires one of the two
+    angle = np.rad2deg(fan)
+    if bowtie.fan_angle_deg[0] >= 0.0:
+        angle = np.abs(angle)
+    path = np.interp(angle, np.asarray(bowtie.fan_angle_deg), thickness_mm(bowtie))
+    return path / np.cos(cone_angle_rad) if bowtie.oblique else path
+
+
+def thickness_mm(bowtie: Bowtie) -> NDArray[np.floating[Any]]:
+    """Thicknesses of a bowtie's table, mm; from transmission by the attenuation at its energy."""
+    if bowtie.transmission is None:
+        return np.asarray(bowtie.thickness_mm, float)
+    made_of = material(bowtie.material)
+    mu_per_mm = mass_attenuation(made_of, np.array([bowtie.energy_kev]))[0, 0] * made_of.density_g_cm3 / 10.0
+    return -np.log(np.asarray(bowtie.transmission)) / mu_per_mm
+
+
+def _through_shape(bowtie: Bowtie, fan: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Path in the plane of rotation through a shape, by bisection of the depth of exit."""
+    assert bowtie.distance_mm is not None
+    thickness, near = thickness_mm(bowtie), bowtie.distance_mm
+    low, high = np.zeros_like(fan), np.full_like(fan, float(thickness.max()))
+    for _ in range(50):  # bisection to rounding
+        depth = 0.5 * (low + high)
+        lateral = (near + depth) * np.tan(fan)
+        lateral = np.abs(lateral) if bowtie.lateral_mm and bowtie.lateral_mm[0] >= 0.0 else lateral
+        inside = depth < np.interp(lateral, np.asarray(bowtie.lateral_mm), thickness)
+        low, high = np.where(inside, depth, low), np.where(inside, high, depth)
+    return 0.5 * (low + high) / np.cos(fan)
 
 
 def equalising_path_mm(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -142,37 +143,63 @@ class Tube(Model):
 
 
 class Bowtie(Model):
-    """Path length through the beam-shaping filter along the ray of each fan angle.
+    """A beam-shaping filter, given in one of three ways.
 
-    Angles are one side from 0 or both sides; a one-sided table is mirrored.
+    A table of the path along the ray at each fan angle (``thickness_mm``); a table of transmission at an
+    effective energy; or a shape: a block with a flat face at ``distance_mm`` from the focal spot and the
+    thickness ``thickness_mm`` at the lateral places ``lateral_mm``. Tables are one side from 0 or both sides; a
+    one-sided table is mirrored.
     """
 
     material: str
-    fan_angle_deg: tuple[float, ...] = Field(min_length=2)
-    thickness_mm: tuple[float, ...]
+    fan_angle_deg: tuple[float, ...] | None = Field(default=None, min_length=2)
+    lateral_mm: tuple[float, ...] | None = Field(default=None, min_length=2)
+    thickness_mm: tuple[float, ...] | None = None
+    transmission: tuple[float, ...] | None = None
+    energy_kev: PositiveFloat | None = Field(default=None, description="of the transmission")
+    distance_mm: PositiveFloat | None = Field(default=None, description="focal spot to the flat face")
+    oblique: bool = Field(
+        default=False, description="rays inclined along z cross more of it; a shape always has this"
+    )
     note: str = ""
 
     @model_validator(mode="after")
-    def _a_table(self) -> Self:
-        if len(self.fan_angle_deg) != len(self.thickness_mm):
-            raise ValueError(
-                f"expected as many thicknesses as fan angles ({len(self.fan_angle_deg)}), "
-                f"not {len(self.thickness_mm)}"
-            )
-        if any(b <= a for a, b in zip(self.fan_angle_deg, self.fan_angle_deg[1:], strict=False)):
-            raise ValueError("expected ascending fan angles")
-        if min(self.thickness_mm) < 0:
-            raise ValueError("expected thicknesses of 0 mm or more")
-        if self.fan_angle_deg[0] > 0:
-            raise ValueError("expected a table that starts at fan angle 0 or below")
+    def _one_table(self) -> Self:
+        places = self.fan_angle_deg if self.lateral_mm is None else self.lateral_mm
+        values = self.thickness_mm if self.transmission is None else self.transmission
+        if places is None or values is None or (self.fan_angle_deg and self.lateral_mm):
+            raise ValueError("expected fan_angle_deg or lateral_mm, with thickness_mm or transmission")
+        if self.thickness_mm is not None and self.transmission is not None:
+            raise ValueError("expected thickness_mm or transmission, not both")
+        if (self.transmission is None) != (self.energy_kev is None):
+            raise ValueError("expected energy_kev with transmission, and only with it")
+        if (self.lateral_mm is None) != (self.distance_mm is None) or (self.lateral_mm and self.transmission):
+            raise ValueError("expected distance_mm and thickness_mm with lateral_mm, and only with it")
+        self._a_table(places, values)
         return self
 
-    def path_mm(self, fan_angle_rad: FloatArray) -> FloatArray:
-        """Path through the filter at fan angles (rad), linear in the table, constant beyond its ends."""
-        angle = np.rad2deg(np.asarray(fan_angle_rad, dtype=float))
-        if self.fan_angle_deg[0] >= 0.0:
-            angle = np.abs(angle)
-        return np.interp(angle, self.fan_angle_deg, self.thickness_mm)
+    def _a_table(self, places: tuple[float, ...], values: tuple[float, ...]) -> None:
+        if len(places) != len(values):
+            raise ValueError(f"expected as many thicknesses as fan angles ({len(places)}), not {len(values)}")
+        if any(b <= a for a, b in pairwise(places)):
+            raise ValueError("expected ascending fan angles")
+        if min(values) < 0:
+            raise ValueError("expected thicknesses of 0 mm or more")
+        if self.transmission is not None and not (min(values) > 0 and max(values) <= 1):
+            raise ValueError("expected transmissions above 0, at most 1")
+        if places[0] > 0:
+            raise ValueError("expected a table that starts at fan angle 0 or below")
+
+    @property
+    def varies_with_cone(self) -> bool:
+        """Rays inclined along z cross more of it."""
+        return self.oblique or self.lateral_mm is not None
+
+    def path_mm(self, fan_angle_rad: FloatArray, *, cone_angle_rad: float = 0.0) -> FloatArray:
+        """Path through the filter at fan angles (rad), mm: linear in the table, constant beyond its ends."""
+        from twinlab.scanner.bowtie import bowtie_path_mm  # needs physics, which descriptions do not
+
+        return bowtie_path_mm(self, fan_angle_rad, cone_angle_rad=cone_angle_rad)
 
 
 class CtdiEntry(Model):

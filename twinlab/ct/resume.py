@@ -1,0 +1,94 @@
+"""Projections of a long scan, in memory or in a file that an interrupted scan goes on from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinlab.ct.electronics import Chain
+from twinlab.schema import refuse
+
+
+class Store:
+    """Where projections go block by block.
+
+    In a file, a note beside it (``<name>.state.npz``) holds the key of the scan, how many views are whole and
+    the light that the detector keeps; it is replaced in one step after each block is written.
+
+    Parameters
+    ----------
+    out : path or None
+        ``.npy`` file; None: memory.
+    shape : (view, row, channel)
+    key : callable
+        Gives the key of all content that determines the scan; asked only when there is a file.
+    variance : bool
+        Keep variances, in ``<name>.variance.npy`` beside the projections.
+    """
+
+    def __init__(
+        self,
+        out: str | Path | None,
+        shape: tuple[int, int, int],
+        *,
+        key: Callable[[], str],
+        variance: bool = False,
+    ) -> None:
+        self.variance: NDArray[np.float32] | None = None
+        self._state: Path | None = None
+        if out is None:
+            self.projection: NDArray[np.float32] = np.zeros(shape, np.float32)
+            if variance:
+                self.variance = np.zeros(shape, np.float32)
+            return
+        path = Path(out)
+        if path.suffix != ".npy" or not path.parent.is_dir():
+            refuse("scan_phantom: out", "an .npy file in a folder that exists", out)
+        self._key = key()
+        self._state = path.with_suffix(".state.npz")
+        self._begun = self._read_state()
+        self.projection = self._map(path, shape)
+        if variance:
+            self.variance = self._map(path.with_suffix(".variance.npy"), shape)
+
+    def _read_state(self) -> dict[str, Any]:
+        if self._state is None or not self._state.is_file():
+            return {}
+        try:
+            with np.load(self._state) as state:
+                found = {name: state[name] for name in state.files}
+        except (OSError, ValueError, EOFError):
+            return {}
+        return found if str(found.get("key")) == self._key else {}
+
+    def _map(self, path: Path, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+        if self._begun and path.is_file():
+            mapped = np.lib.format.open_memmap(path, mode="r+")
+            if mapped.shape == shape and mapped.dtype == np.float32:
+                return mapped
+        self._begun = {}
+        return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+
+    def restore(self, chain: Chain) -> int:
+        """Views that are whole already; gives the detector back the light that it kept."""
+        if self._state is None or not self._begun:
+            return 0
+        chain.held[:] = self._begun["held"]
+        chain.last_seen[:] = self._begun["last_seen"]
+        return int(self._begun["views"])
+
+    def save(self, chain: Chain, views: int) -> None:
+        """Note that so many views are whole."""
+        if self._state is None:
+            return
+        for values in (self.projection, self.variance):
+            if isinstance(values, np.memmap):
+                values.flush()
+        fresh = self._state.with_suffix(".new.npz")
+        np.savez(fresh, key=self._key, views=views, held=chain.held, last_seen=chain.last_seen)
+        os.replace(fresh, self._state)
