@@ -18,13 +18,13 @@ from collections.abc import Callable
 import numpy as np
 
 from twinlab import dose
-from twinlab.dose.grids import voxel_grid
-from twinlab.dose.sources import field_source
-from twinlab.dose.tables import build
 from twinlab.kernels import transport
 from twinlab.phantom import load
+from twinlab.phantom.transport_grid import voxel_grid
+from twinlab.phantom.transport_tables import build
 from twinlab.physics.spectra import tube_spectrum
 from twinlab.scanner import load_protocol
+from twinlab.scanner.photon_source import field_source
 
 
 def best(work: Callable[[int], object], histories: int, *, repeats: int = 3) -> float:

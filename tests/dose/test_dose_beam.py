@@ -8,16 +8,16 @@ import numba
 import numpy as np
 import pytest
 
-from twinlab.dose.beam import beam_source, stations
-from twinlab.dose.grids import Rod, cylinder_grid
+from twinlab.dose.beam import stations
 from twinlab.dose.organs import MGY_PER_KEV_G
-from twinlab.dose.sources import field_source, gantry_source
-from twinlab.dose.tables import build
 from twinlab.kernels import transport
 from twinlab.kernels.transport_data import ENERGY_UNIT_KEV
 from twinlab.kernels.transport_source import emit
+from twinlab.phantom.transport_grid import Rod, cylinder_grid
+from twinlab.phantom.transport_tables import build
 from twinlab.physics import attenuation
 from twinlab.scanner import beam_fluence, load_protocol
+from twinlab.scanner.photon_source import beam_source, field_source, gantry_source
 from twinlab.schema import InputError
 
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import xraylib
 
-from twinlab.dose import tables as table_module
-from twinlab.dose.grids import Rod, cylinder_grid, voxel_grid
-from twinlab.dose.sources import field_source
 from twinlab.kernels import transport
 from twinlab.kernels.philox import draw, key, philox4x32
 from twinlab.kernels.sampling import KEV_ANGSTROM, alias_table, compton, rayleigh, rotate
 from twinlab.kernels.transport_blocks import majorants
 from twinlab.kernels.transport_data import energy_grid, energy_position
+from twinlab.phantom import transport_tables as table_module
+from twinlab.phantom.transport_grid import Rod, cylinder_grid, voxel_grid
 from twinlab.physics import attenuation, materials
+from twinlab.scanner.photon_source import field_source
 
 MATERIALS = ["air", "water", "pmma", "aluminum", "iodine"]
 

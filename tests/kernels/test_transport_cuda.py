@@ -10,10 +10,10 @@ import sys
 import numpy as np
 import pytest
 
-from twinlab.dose import tables as table_module
-from twinlab.dose.grids import Rod, cylinder_grid, voxel_grid
-from twinlab.dose.sources import field_source
 from twinlab.kernels import transport, transport_cuda
+from twinlab.phantom import transport_tables as table_module
+from twinlab.phantom.transport_grid import Rod, cylinder_grid, voxel_grid
+from twinlab.scanner.photon_source import field_source
 
 
 def _case():

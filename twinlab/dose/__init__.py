@@ -8,6 +8,6 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "organs": ["simulate"],
         "indices": ["ctdi", "ctdi_vol", "dlp", "output_factor", "published_ctdi_w"],
         "size": ["ssde_factor"],
-        "beam": ["beam_source", "default_isocentre", "stations"],
+        "beam": ["default_isocentre", "stations"],
     },
 )

@@ -8,14 +8,14 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from twinlab.dose import tables as table_module
-from twinlab.dose.beam import beam_source
-from twinlab.dose.grids import AIR_DENSITY, Rod, cylinder_grid
 from twinlab.dose.organs import MGY_PER_KEV_G
 from twinlab.kernels.transport import mean_sd, run
+from twinlab.phantom import transport_tables as table_module
+from twinlab.phantom.transport_grid import AIR_DENSITY, Rod, cylinder_grid
 from twinlab.physics import materials
 from twinlab.scanner import Protocol, Scanner
 from twinlab.scanner.geometry import n_rotations
+from twinlab.scanner.photon_source import beam_source
 from twinlab.schema import label, refuse
 
 PHANTOM_LENGTH_MM = 150.0  # IEC 60601-2-44: at least 140 mm

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from twinlab.dose import tables as table_module
-from twinlab.dose.beam import beam_source, default_isocentre, stations
-from twinlab.dose.grids import voxel_grid
+from twinlab.dose.beam import default_isocentre, stations
 from twinlab.kernels.transport import Tally, mean_sd, run
 from twinlab.kernels.transport_data import ENERGY_UNIT_KEV
 from twinlab.phantom import check_phantom, extend, organ_names
+from twinlab.phantom import transport_tables as table_module
 from twinlab.phantom.build import EXTENSION, OUTSIDE
+from twinlab.phantom.transport_grid import voxel_grid
 from twinlab.scanner import Protocol
+from twinlab.scanner.photon_source import beam_source
 from twinlab.schema import label, refuse
 
 MGY_PER_KEV_G = 1.602176634e-10  # keV/g in mGy

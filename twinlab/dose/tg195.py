@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from twinlab.dose import tables as table_module
-from twinlab.dose.grids import Rod, cylinder_grid, voxel_grid
-from twinlab.dose.sources import field_source
 from twinlab.kernels.transport import Tally, mean_sd, run
 from twinlab.kernels.transport_data import Grid, Source, Tables
+from twinlab.phantom import transport_tables as table_module
+from twinlab.phantom.transport_grid import Rod, cylinder_grid, voxel_grid
 from twinlab.physics.materials import Material
+from twinlab.scanner.photon_source import field_source
 
 _SOURCE = "AAPM Report 195 (Sechopoulos I et al. 2015, Med. Phys. 42:5679)"
 

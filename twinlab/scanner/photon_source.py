@@ -1,13 +1,18 @@
-"""Sources of a transport run."""
+"""Sources of a transport run: a point with a field, a tube on its path, and the beam of a protocol."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from twinlab.kernels.sampling import alias_table
-from twinlab.kernels.transport_data import ENERGY_MAX_KEV, Source
+from twinlab.kernels.transport_data import CUTOFF_KEV, ENERGY_MAX_KEV, Source
 from twinlab.kernels.transport_source import FIELD, GANTRY
+from twinlab.scanner.beam import beam_fluence
+from twinlab.scanner.models import Protocol
 from twinlab.schema import refuse
+
+FAN_BINS = 128  # a bin is below 0.5 degrees: bowties are given per degree
+BIN_WIDTH_KEV = 1.0
 
 
 def _energies(centre_kev: np.ndarray, width_kev: float) -> np.ndarray:
@@ -132,3 +137,58 @@ def gantry_source(
         stations=np.ascontiguousarray(turned, dtype=np.float32),
     )
     return source, float(np.sum(fluence) * 1e6 * fan_step_rad * 2 * sine)
+
+
+def beam_source(
+    protocol: Protocol,
+    view: np.ndarray,
+    *,
+    isocentre_mm: tuple[float, float],
+    relative_mas: np.ndarray | None = None,
+) -> tuple[Source, float]:
+    """Transport source of a protocol.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    view : (view, 4) array
+        As from :func:`stations`, table positions in the grid's box coordinates.
+    isocentre_mm : (x, y)
+        In the grid's box coordinates.
+    relative_mas : (view,) array, optional
+        mAs of the views relative to each other (tube current modulation); even by default.
+
+    Returns
+    -------
+    source : Source
+    photons_per_mas : float
+        Photons into the collimated field per mAs.
+
+    Raises
+    ------
+    InputError
+        ``relative_mas`` of another length.
+    """
+    scanner = protocol.scanner
+    channel = scanner.fan_angles_rad()
+    half_pitch = 0.5 * (channel[1] - channel[0])
+    edge = np.linspace(channel[0] - half_pitch, channel[-1] + half_pitch, FAN_BINS + 1)
+    fluence = beam_fluence(protocol, bin_width_kev=BIN_WIDTH_KEV, fan_angle_rad=0.5 * (edge[1:] + edge[:-1]))
+    energy = fluence["energy"].values
+    # photons of the first keV bins never leave the tube, and the transport starts at the cut-off
+    keep = (energy - 0.5 * BIN_WIDTH_KEV >= CUTOFF_KEV) & (fluence.values.sum(axis=0) > 0)
+    weight = np.ones(len(view)) if relative_mas is None else np.asarray(relative_mas, dtype=float)
+    if weight.shape != (len(view),):
+        refuse("relative_mas", f"one value per view ({len(view)})", f"shape {weight.shape}")
+    return gantry_source(
+        fluence.values[:, keep],
+        energy[keep],
+        fan_low_rad=float(edge[0]),
+        fan_step_rad=float(edge[1] - edge[0]),
+        bin_width_kev=BIN_WIDTH_KEV,
+        view=view,
+        view_weight=weight,
+        radius_mm=scanner.source_to_isocentre_mm,
+        isocentre_mm=isocentre_mm,
+        half_width_mm=0.5 * (protocol.collimation_mm + scanner.over_beaming_mm),
+    )
