@@ -1,0 +1,251 @@
+"""Iterative reconstruction of CT images: start, weights, iterations, history."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from twinlab.ct import recon
+from twinlab.ct.iterative import priors, solvers
+from twinlab.ct.iterative.operator import System, readings, system
+from twinlab.kernels.device import Device, resolve
+from twinlab.schema import label, refuse
+
+Array = NDArray[Any]
+Method = Literal["pwls", "os-sart", "sirt", "cgls"]
+ITERATIONS = {"pwls": 20, "os-sart": 5, "sirt": 50, "cgls": 15}
+SUBSETS = {"pwls": 8, "os-sart": 20}
+_LEAST_VIEWS = 8  # of a subset
+_OUTSIDE = 0.02  # mean line integral, 1 mm of water, above which the grid does not hold the body
+_FAINT = 0.01  # of the median strength: the least that a voxel's penalty has
+
+
+def reconstruct(
+    projections: xr.Dataset,
+    protocol: Any = None,
+    *,
+    grid: Mapping[str, Any],
+    method: Method = "pwls",
+    prior: str = "huber",
+    beta: float = 3.0,
+    delta_hu: float = 5.0,
+    iterations: int | None = None,
+    subsets: int | None = None,
+    relaxation: float = 1.0,
+    nonnegative: bool = True,
+    initial: xr.DataArray | Literal["fbp", "zero"] = "fbp",
+    device: Device = "auto",
+    progress: bool = True,
+) -> xr.DataArray:
+    """Reconstruct CT numbers iteratively.
+
+    ``Ctrl-C`` ends the iterations and hands the last whole one back, with attr ``interrupted`` = 1.
+
+    Parameters
+    ----------
+    projections : Dataset
+        From :func:`twinlab.ct.acquire`: ``projection`` and, for "pwls", its ``variance`` (view, row, channel).
+    protocol : Protocol, optional
+        Not used; here so that the call is that of :func:`twinlab.ct.reconstruct`.
+    grid : mapping
+        ``z``, ``y``, ``x``: even, ascending voxel centres [mm]. It must hold the whole body (and table) in the
+        plane; along z it is padded and cut again by itself.
+    method : str
+        "pwls": penalised least squares, readings weighted by their inverse variance. "sirt", "os-sart":
+        algebraic. "cgls": unweighted least squares by conjugate gradients. Only "pwls" has a prior; the others
+        are smoothed by their early end.
+    prior : str
+        "huber", "fair", "hyperbola" (edge-preserving), "quadratic", "tv" or "none".
+    beta : float
+        Strength of the prior, without unit: 1 gives a difference between two neighbours about the weight that
+        the readings give one voxel by itself, whatever dose, number of views and voxel size.
+    delta_hu : float
+        Differences up to about this count as noise, greater ones as edges [HU].
+    iterations, subsets : int, optional
+        Defaults in ``ITERATIONS`` and ``SUBSETS``; fewer subsets where they would have less than 8 views.
+        One subset makes "pwls" exact and monotone.
+    relaxation : float
+        Of "sirt" and "os-sart", between 0 and 2.
+    nonnegative : bool
+        No attenuation below 0; "cgls" cannot.
+    initial : DataArray (z, y, x) in HU on ``grid``, "fbp" or "zero"
+    device : str
+        The iterations run on the processor; "cuda" is refused.
+    progress : bool
+        Say the expected time, and show a bar.
+
+    Returns
+    -------
+    DataArray ``hu``, dims (z, y, x), units HU
+        All settings in attrs, ``cost`` after each iteration, ``cost_exact`` (0: summed over subsets as they
+        came), ``seconds``, ``interrupted``.
+
+    Raises
+    ------
+    InputError
+        A setting or the grid cannot be used, the body reaches beyond the grid, variances are missing.
+
+    References
+    ----------
+    See :mod:`twinlab.ct.iterative.solvers` and ``docs/methods/iterative.md``.
+    """
+    n, n_subsets = _settings(method, prior, beta, delta_hu, iterations, subsets, relaxation, device)
+    begin = time.perf_counter()
+    scan = system(projections, grid)
+    n_subsets = max(1, min(n_subsets, scan.views.size // _LEAST_VIEWS))
+    data, weight = readings(projections, scan, weighted=method == "pwls")
+    image = _start(initial, projections, grid, scan)
+    row_sums, column_sums, seconds = _first_look(scan, data, weight)
+    if progress:
+        words = f"{method}: {n} iterations of {scan.views.size} views, about {n * seconds:.0f} s"
+        tqdm.write(words + "; Ctrl-C keeps the last")
+    penalty = (
+        _penalty(prior, beta, delta_hu / 1000.0, scan, weight, column_sums) if method == "pwls" else None
+    )
+    steps = _steps(method, scan, data, weight, image, penalty, n_subsets, relaxation, nonnegative, row_sums)
+    image, cost, interrupted = _run(steps, image, n, progress, method)
+    return _labelled(
+        image,
+        scan,
+        kernel=f"{method}-{prior}" if method == "pwls" else method,
+        method=method,
+        **({"prior": prior, "beta": float(beta), "delta_hu": float(delta_hu)} if method == "pwls" else {}),
+        **({"relaxation": float(relaxation)} if method in ("sirt", "os-sart") else {}),
+        iterations=len(cost),
+        subsets=n_subsets,
+        nonnegative=int(nonnegative and method != "cgls"),
+        initial=initial if isinstance(initial, str) else "given",
+        padded_slices=scan.z.size - (scan.wanted.stop - scan.wanted.start),
+        cost=cost,
+        cost_exact=int(n_subsets == 1),
+        seconds=round(time.perf_counter() - begin, 3),
+        interrupted=int(interrupted),
+    )
+
+
+def _settings(
+    method: str, prior: str, beta: float, delta_hu: float, iterations: int | None, subsets: int | None,
+    relaxation: float, device: Device,
+) -> tuple[int, int]:  # fmt: skip
+    """Number of iterations and of subsets; everything that can be refused without the data is."""
+    if method not in ITERATIONS:
+        refuse("iterative: method", " or ".join(ITERATIONS), repr(method))
+    if prior not in priors.NAMES:
+        refuse("iterative: prior", " or ".join(priors.NAMES), repr(prior))
+    if not beta >= 0:
+        refuse("iterative: beta", "a number from 0", beta)
+    if not delta_hu > 0:
+        refuse("iterative: delta_hu", "a number above 0", delta_hu)
+    if not 0 < relaxation < 2:
+        refuse("iterative: relaxation", "a number between 0 and 2", relaxation)
+    n = ITERATIONS[method] if iterations is None else iterations
+    if n < 1 or n != int(n):
+        refuse("iterative: iterations", "a whole number from 1", iterations)
+    n_subsets = SUBSETS.get(method, 1) if subsets is None else subsets
+    if n_subsets < 1 or n_subsets != int(n_subsets):
+        refuse("iterative: subsets", "a whole number from 1", subsets)
+    if n_subsets > 1 and method not in SUBSETS:
+        refuse(f"iterative: subsets of {method!r}", "1", subsets)
+    if device == "cuda":
+        refuse("iterative: device", "'cpu' or 'auto': the transpose has no GPU kernel", repr(device))
+    resolve("cpu" if device == "auto" else device, where="iterative")
+    return int(n), int(n_subsets)
+
+
+def _start(
+    initial: xr.DataArray | str, projections: xr.Dataset, grid: Mapping[str, Any], scan: System
+) -> Array:
+    """First image in units of water on the padded grid; slices beyond the wanted ones repeat the outermost."""
+    inner = (scan.wanted.stop - scan.wanted.start, *scan.shape[1:])
+    if isinstance(initial, str) and initial == "zero":
+        return np.zeros(scan.shape, np.float32)
+    if isinstance(initial, str):
+        if initial != "fbp":
+            refuse("iterative: initial", "an image, 'fbp' or 'zero'", repr(initial))
+        thickness = max(scan.spacing_mm[0], scan.row_mm)
+        found = recon.reconstruct(projections, grid=grid, kernel="smooth", slice_thickness_mm=thickness)
+        hu = found.to_numpy()
+    else:
+        hu = np.asarray(initial, np.float32)
+        if hu.shape != inner:
+            refuse("iterative: initial", f"an image of shape {inner}, as the grid", hu.shape)
+    water = np.maximum(np.nan_to_num(1.0 + hu / 1000.0, nan=0.0), 0.0).astype(np.float32)
+    below, above = scan.wanted.start, scan.shape[0] - scan.wanted.stop
+    return np.pad(water, ((below, above), (0, 0), (0, 0)), mode="edge")
+
+
+def _first_look(scan: System, data: Array, weight: Array) -> tuple[Array, Array, float]:
+    """Row sums and column sums of the operator, seconds of an iteration; refuses a body beyond the grid."""
+    few = slice(0, 1)
+    one = np.ones(scan.shape, np.float32)
+    scan.adjoint(scan.forward(one, few), few)  # compiles, or loads what was compiled
+    begin = time.perf_counter()
+    row_sums = scan.forward(one)
+    column_sums = scan.adjoint(np.where(weight > 0, np.float32(1.0), np.float32(0.0)))
+    seconds = time.perf_counter() - begin
+    missing = (weight > 0) & (row_sums <= 0.0)
+    beyond = float(data[missing].mean()) if missing.any() else 0.0
+    if beyond > _OUTSIDE:
+        refuse(
+            "iterative: grid", "a grid that holds the whole body", f"line integrals of {beyond:.2g} beside it"
+        )
+    return row_sums, column_sums, seconds
+
+
+def _penalty(
+    name: str, beta: float, delta: float, scan: System, weight: Array, column_sums: Array
+) -> priors.Prior:
+    """Prior whose strength follows the certainty of each voxel, so that resolution is about even.
+
+    ``A'W1 / A'1`` is the mean weight of the rays through a voxel [Fessler and Rogers 1996, eq. 22], and
+    ``A'1`` times a voxel's width of water about the diagonal of ``A'A``.
+    """
+    certainty = scan.adjoint(weight) / np.maximum(column_sums, 1e-6 * column_sums.max())
+    certainty = np.maximum(certainty, _FAINT * np.median(certainty[column_sums > 0]))
+    inner = column_sums[scan.wanted]
+    diagonal = float(np.median(inner[inner > 0])) * scan.mu_water_per_mm * scan.spacing_mm[2]
+    strength = (beta * diagonal * certainty).astype(np.float32)
+    return priors.make(name, strength, delta=delta, spacing_mm=scan.spacing_mm)
+
+
+def _steps(
+    method: str, scan: System, data: Array, weight: Array, image: Array, penalty: priors.Prior | None,
+    subsets: int, relaxation: float, nonnegative: bool, row_sums: Array,
+) -> Iterator[solvers.Step]:  # fmt: skip
+    problem = (scan.forward, scan.adjoint, data, weight, image)
+    if method == "cgls":
+        return solvers.cgls(*problem)
+    common: dict[str, Any] = {"subsets": subsets, "nonnegative": nonnegative, "row_sums": row_sums}
+    if penalty is None:
+        return solvers.sart(*problem, relaxation=relaxation, **common)
+    return solvers.pwls(*problem, prior=penalty, **common)
+
+
+def _run(
+    steps: Iterator[solvers.Step], image: Array, n: int, progress: bool, name: str
+) -> tuple[Array, list[float], bool]:
+    """Iterate; an interrupt keeps the last whole iteration."""
+    cost: list[float] = []
+    with tqdm(total=n, desc=name, disable=not progress, leave=False) as bar:
+        try:
+            for _ in range(n):
+                image, value = next(steps)
+                cost.append(value)
+                bar.update()
+                bar.set_postfix(cost=f"{value:.4g}")
+        except KeyboardInterrupt:
+            tqdm.write(f"{name}: interrupted after {len(cost)} of {n} iterations; the last is kept")
+            return image, cost, True
+    return image, cost, False
+
+
+def _labelled(image: Array, scan: System, **attrs: Any) -> xr.DataArray:
+    hu = (1000.0 * image[scan.wanted] - 1000.0).astype(np.float32)
+    coords = {"z": scan.z[scan.wanted], "y": scan.y, "x": scan.x}
+    return label("hu", hu, coords, slice_thickness_mm=scan.spacing_mm[0], **attrs)
