@@ -65,6 +65,7 @@ def _registry() -> dict[str, Variable]:
         ("air_signal", "row channel", "keV mAs-1", "mean absorbed energy of a reading without an object"),
         ("air_variance", "row channel", "keV2 mAs-1", "quantum variance of a reading without an object"),
         ("tube_current", "view", "mA", "tube current of the view"),
+        ("water_width", "z angle", "mm", "water that attenuates like the middle of the patient, seen from a side"),
         (
             "water_polynomial",
             "channel power",
@@ -110,6 +111,11 @@ def _registry() -> dict[str, Variable]:
         ("reading", "view row channel", "keV", "absorbed energy that a cell reads in one exposure"),
         ("transmission", "view row channel", "1", "reading over the mean reading without an object"),
         ("scout", "z channel", "1", "water-corrected line integral of a localiser"),
+        # scatter
+        ("scatter", "view row channel", "keV mAs-1", "mean absorbed scattered energy per cell and mAs of the view"),
+        ("scatter_sd", "view row channel", "keV mAs-1", "standard uncertainty of scatter (statistical)"),
+        ("primary", "view row channel", "keV mAs-1", "mean absorbed unscattered energy per cell and mAs of the view"),
+        ("primary_sd", "view row channel", "keV mAs-1", "standard uncertainty of primary (statistical)"),
         # image
         ("hu", "z y x", "HU", "CT number"),
         # dose
@@ -155,6 +161,7 @@ COORDINATES: Mapping[str, tuple[str, str]] = {
     "z": ("mm", "voxel centre, to the head"),
     "energy": ("keV", "bin centre"),
     "fan_angle": ("rad", "angle from the central ray in the plane of rotation"),
+    "cone_angle": ("rad", "angle of a ray out of the plane of rotation, towards +z"),
     "row": ("mm", "detector row centre, along z, at the detector"),
     "frequency": ("mm-1", "radial spatial frequency"),
     "threshold": ("keV", "lower end of an energy bin"),
