@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
+from numba import njit
 
-from twinlab.kernels.backproject import back_project, back_project_adjoint, parallel_ray, rows_per_mm
+from twinlab.kernels.backproject import back_project, back_project_adjoint, parallel_place
 from twinlab.kernels.rebinning import (
     filter_rows,
     filter_rows_adjoint,
@@ -16,86 +18,134 @@ from twinlab.kernels.rebinning import (
     sum_rows,
     sum_rows_adjoint,
 )
+from twinlab.kernels.resample import column, meet, resample, resample_adjoint
+from twinlab.kernels.vector import read, reread, write
 
 
 @pytest.mark.parametrize("flat", [False, True])
 def test_ray_through_a_point_is_that_of_the_gantry(flat: bool) -> None:
-    """Build the ray from source and detector cell, take a point on it, and ask the kernel back."""
+    """Build the ray from source and detector cell, take a point on it, and ask the kernels back."""
     radius, detector = 570.0, 1040.0
-    beta, fan, v, part = 2.2, -0.17, 13.0, 0.61
+    beta, fan, v, part, source_z, slope = 2.2, -0.17, 13.0, 0.61, -4.0, 3.0
     source = np.array([radius * math.sin(beta), -radius * math.cos(beta)])
     d, e = np.array([-math.sin(beta), math.cos(beta)]), np.array([math.cos(beta), math.sin(beta)])
     way = detector * (d + math.tan(fan) * e) if flat else detector * (math.cos(fan) * d + math.sin(fan) * e)
     x, y = source + part * way
     theta = beta - fan
-    t, distance, root = parallel_ray(x, y, math.cos(theta), math.sin(theta), radius**2)
+    ray = np.array([math.cos(theta), math.sin(theta)])
+    i, f, j, g = parallel_place(x, y, ray, (0.5, 4.0), -2000, -2000)
+    t, s = 0.5 * (i + f - 2000), 4.0 * (j + g - 2000)
     assert t == pytest.approx(radius * math.sin(fan), abs=1e-9)
-    assert distance == pytest.approx(part * np.linalg.norm(way), rel=1e-12)
-    # the point lies part * v above the source; one row per mm of detector
-    assert part * v * rows_per_mm(distance, root, detector, radius, flat) == pytest.approx(v, rel=1e-12)
+    # source z at fan angle 0 of this parallel angle; rows of 1 mm, the first at the source's height
+    table = np.array([source_z - slope * fan, slope, radius, detector, 0.0])
+    height, root = meet(t, table, fan)
+    start, scale = column(s, height, root, table, 0, flat)
+    # the point lies part * v above the source; rounding
+    assert start + (source_z + part * v) * scale == pytest.approx(v, rel=1e-12)
 
 
-def setup(n_t: int = 61) -> tuple[tuple, np.ndarray, np.ndarray]:
-    """Two angles, the first seen twice, rows of 1 mm at the isocentre."""
-    theta = np.array([0.0, math.pi, 0.5 * math.pi])
+THETA = np.array([0.0, math.pi, 0.5 * math.pi])
+T_STEP, S_STEP, FIRST_T, FIRST_S, N_T, N_S = 0.5, 3.0, -12, -3, 26, 7
+
+
+def scene(n_slices: int = 8, shares: bool = False) -> dict[str, Any]:
+    """Two angles, the first seen twice, rows of 1 mm at the isocentre, three slices and padding."""
     rows = 10
-    x, y = np.array([-3.0, 0.5, 4.0]), np.array([-2.0, 1.0])
-    z = np.array([-1.0, 0.0, 1.0])
     row_weight = np.linspace(0.5, 1.0, rows)
-    row_sums = np.concatenate([[0.0], np.cumsum(row_weight)])
-    fan = np.arcsin(0.5 * (np.arange(n_t) - n_t // 2) / 500.0)
-    common = (
-        np.full(3, -(n_t // 2)), np.zeros(3, np.int64), np.full(3, rows), np.cos(theta), np.sin(theta),
-        np.array([0.0, 1.5, 0.2]), np.full(3, 0.3), np.array([0, 2, 3]), x, y,
-        np.append(z - 0.5, z[-1] + 0.5), 1, fan, -(n_t // 2), 2.0,
-        (500.0, 500.0, rows / 2, False), row_sums, 1e-6,
-    )  # fmt: skip
-    return common, row_weight, np.zeros((2, 3, 3))
+    total = np.concatenate([[0.0], np.cumsum(row_weight)])
+    side = np.array([1, -1, 1])
+    lowest = np.where(side > 0, FIRST_T, 1 - FIRST_T - N_T)
+    window = np.stack([side, lowest, np.zeros(3, int), np.full(3, rows)], axis=1)
+    source = np.array([[z, 0.3, 500.0, 500.0, rows / 2] for z in (0.0, 1.5, 0.2)])
+    half = 30
+    bounds = -1.5 + np.arange(8.0)
+    grid = np.tile([FIRST_T, FIRST_S], (2, 1))
+    return {
+        "common": (
+            window, source, np.array([0, 2, 3]), grid, np.tile([0, N_T], (2, N_S, 1)),
+            np.arcsin(T_STEP * np.arange(-half, half + 1) / 500.0), -half, (T_STEP, S_STEP), bounds,
+        ),
+        "even": (-1.5, 1.0),
+        "weighting": (1, np.append(total, total[-1]), 1e-6, False, shares),
+        "place": (
+            np.array([[1.0, 0.0], [0.0, 1.0]]), grid, (T_STEP, S_STEP), np.array([-3.0, 0.5, 4.0]),
+            np.array([-2.0, 1.0]),
+        ),
+        "sums": np.append(total, total[-1]),
+        "points": np.zeros((2, N_S, N_T, n_slices)),
+        "image": np.zeros((2, 3, n_slices)),
+    }  # fmt: skip
 
 
-def test_a_constant_comes_back_whatever_the_weights() -> None:
-    common, weight, image = setup()
-    sums = np.tile(np.concatenate([[0.0], np.cumsum(weight)]), (3, 61, 1))
-    back_project(sums, *common, image)
-    # two angles, each normalised: 1 + 1
-    assert image == pytest.approx(np.full((2, 3, 3), 2.0), abs=1e-12)
+@pytest.mark.parametrize(("shares", "expected"), [(False, 2.0), (True, 3.0)])
+@pytest.mark.parametrize("even", [True, False])
+def test_a_constant_comes_back_whatever_the_weights(shares: bool, expected: float, even: bool) -> None:
+    c = scene(shares=shares)
+    sums = np.tile(c["sums"], (3, N_T, 1))
+    resample(sums, *c["common"], c["even"] if even else (0.0, 0.0), *c["weighting"], c["points"])
+    back_project(c["points"], *c["place"], c["image"])
+    # two angles, each normalised: 1 + 1; as shares three entries add up
+    assert c["image"][..., :3] == pytest.approx(np.full((2, 3, 3), expected), abs=1e-12)
 
 
 def test_a_linear_function_of_t_is_interpolated_exactly() -> None:
-    common, weight, image = setup()
-    t = 0.5 * (np.arange(61) - 30)
-    sums = t[None, :, None] * np.concatenate([[0.0], np.cumsum(weight)])[None, None]
-    sums = np.repeat(sums, 3, axis=0)
-    sums[1] *= -1.0  # the opposite direction sees -t
-    back_project(sums, *common, image)
-    x, y = common[8], common[9]
+    c = scene()
+    t = np.stack([T_STEP * (lowest + np.arange(N_T)) for lowest in c["common"][0][:, 1]])
+    t[1] *= -1.0  # the opposite direction sees -t
+    resample(t[..., None] * c["sums"], *c["common"], c["even"], *c["weighting"], c["points"])
+    back_project(c["points"], *c["place"], c["image"])
+    x, y = c["place"][3:]
+    expected = np.repeat((x[None, :] + y[:, None])[..., None], 3, axis=2)
     # t = x at angle 0, y at a quarter turn
-    assert image == pytest.approx(np.repeat((x[None, :] + y[:, None])[..., None], 3, axis=2), abs=1e-12)
+    assert c["image"][..., :3] == pytest.approx(expected, abs=1e-12)
 
 
-def test_transposes_agree_with_their_maps() -> None:
+@pytest.mark.parametrize("shares", [False, True])
+def test_transposes_agree_with_their_maps(shares: bool) -> None:
     rng = np.random.default_rng(0)
-    common, _, image = setup()
-    sums = rng.standard_normal((3, 61, 11))
-    back_project(sums, *common, image)
-    template, back, unseen = rng.standard_normal(image.shape), np.zeros_like(sums), np.zeros(2, np.int64)
-    back_project_adjoint(template, *common, unseen, back)
+    c = scene(shares=shares)
+    sums = rng.standard_normal((3, N_T, 12))
+    sums[..., 11] = sums[..., 10]
+    resample(sums, *c["common"], c["even"], *c["weighting"], c["points"])
+    back_project(c["points"], *c["place"], c["image"])
+    template = rng.standard_normal(c["image"].shape)
+    template[..., 3:] = 0.0
+    points, back, unseen = np.zeros_like(c["points"]), np.zeros_like(sums), np.zeros(2, np.int64)
+    back_project_adjoint(template, *c["place"], points)
+    resample_adjoint(points, *c["common"], *c["weighting"], unseen, back)
     # double precision: rounding
-    assert (image * template).sum() == pytest.approx((sums * back).sum(), rel=1e-10)
+    expected = (c["image"] * template)[..., :3].sum()
+    assert expected == pytest.approx((sums * back).sum(), rel=1e-10)
     assert not unseen.any()
+
+
+@njit
+def _shift_right(a: np.ndarray, b: np.ndarray) -> None:
+    for k in range(a.size):
+        write(b, k, reread(b, k, 1) + read(a, k, 1), 1)
+    for k in range(a.size - 1):
+        write(a, k + 1, read(b, k, 2), 2)
+
+
+def test_stages_that_feed_each_other_stay_in_order() -> None:
+    a, b = np.arange(100.0), np.ones(100)
+    _shift_right(a, b)
+    assert (b == np.arange(100.0) + 1).all()
+    assert (a[1:] == np.arange(1.0, 100.0)).all()
 
 
 def test_running_sums_and_their_transpose() -> None:
     rng = np.random.default_rng(1)
     filtered, weight = rng.standard_normal((1, 4, 3)), rng.uniform(0.5, 1, 8)
     window = (np.array([3]), np.array([1]), np.array([8]), np.array([0]), 2, 4, weight)
-    sums = np.empty((1, 3, 8))
+    sums = np.empty((1, 3, 9))
     sum_rows(filtered, *window, sums)
     row = np.clip(np.arange(1, 8) - 2, 0, 3)  # margins repeat the edge rows
-    assert sums[0, :, 1:] == pytest.approx(np.cumsum(filtered[0][row].T * weight[1:8], axis=1), abs=1e-12)
+    assert sums[0, :, 1:8] == pytest.approx(np.cumsum(filtered[0][row].T * weight[1:8], axis=1), abs=1e-12)
+    assert (sums[..., 8] == sums[..., 7]).all()
     other, back = rng.standard_normal(sums.shape), np.empty_like(filtered)
     sum_rows_adjoint(other, *window, back)
-    assert (sums[..., 1:] * other[..., 1:]).sum() == pytest.approx((filtered * back).sum(), rel=1e-10)
+    assert (sums[..., 1:8] * other[..., 1:8]).sum() == pytest.approx((filtered * back).sum(), rel=1e-10)
 
 
 @pytest.mark.parametrize("periodic", [False, True])

@@ -53,9 +53,14 @@ class Geometry:
     segments: tuple[Segment, ...]
 
     @property
+    def angles_per_rotation(self) -> int:
+        """Parallel projections per rotation, an even number."""
+        return self.views_per_rotation
+
+    @property
     def angle_step_rad(self) -> float:
-        """Angle between views, and between parallel projections."""
-        return 2.0 * math.pi / self.views_per_rotation
+        """Angle between parallel projections."""
+        return 2.0 * math.pi / self.angles_per_rotation
 
     @property
     def parallel_step_mm(self) -> float:

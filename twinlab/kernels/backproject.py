@@ -1,231 +1,104 @@
-"""Weighted cone-parallel back-projection of slices, and its transpose.
+"""Back-projection of slice means from points (t, s) onto columns of voxels, and its transpose.
 
-A slice of thickness ``T`` takes from every ray the mean over its height: with running sums over the detector
-rows that mean costs two look-ups whatever ``T`` is. Per half-turn angle the contributions of all turns and
-of both directions are normalised by the sum of their weights.
+The points come from :mod:`twinlab.kernels.resample`. A voxel column takes all its slices from the four points
+around it by linear interpolation: contiguous arithmetic in z, without look-ups.
 """
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 from numba import njit, prange
 
-TILE = 16  # voxels; a tile's part of a view stays in the first-level cache
+from twinlab.kernels.resample import FAST
+from twinlab.kernels.vector import read, reread, write
+
+TILE = 32  # voxels; a tile's part of two angles stays in the second-level cache
 
 
 @njit(cache=True, inline="always")
-def parallel_ray(x, y, cosine, sine, radius_squared):
-    """Offset ``t`` of the parallel ray through a point, and the point's distance from the source along it.
+def parallel_place(x, y, ray, steps, first_t, first_s):
+    """Cell and fraction along t and s of a voxel column.
 
     Parameters
     ----------
     x, y : float
         Relative to the isocentre, mm.
-    cosine, sine : float
-        Of the parallel angle.
-    radius_squared : float
-        Source to isocentre, squared, mm2.
-
-    Returns
-    -------
-    t, distance, root : float
-        mm; ``root`` is the distance from the source to the foot of the isocentre on the ray.
+    ray : array (2,)
+        Cosine and sine of the parallel angle.
+    steps : (float, float)
+        Steps in t and s, mm.
+    first_t, first_s : int
+        Indices of the first point.
     """
-    t = x * cosine + y * sine
-    root = math.sqrt(radius_squared - t * t)
-    return t, root + (y * cosine - x * sine), root
+    t = (x * ray[0] + y * ray[1]) / steps[0] - first_t
+    s = (y * ray[0] - x * ray[1]) / steps[1] - first_s
+    i, j = int(t), int(s)
+    return i, t - i, j, s - j
 
 
-@njit(cache=True, inline="always")
-def rows_per_mm(distance, root, detector_rows, radius, flat):
-    """Detector rows per mm of z at a point.
+@njit(cache=True, fastmath=FAST)
+def _add_two(out, a, b, c, d, wa, wb, wc, wd, va, vb, vc, vd, n):
+    """Add two cells of four points: each array holds the columns of two neighbours in t."""
+    for k in range(n):
+        total = reread(out, k, 1) + wa * read(a, k, 1) + wb * read(a, k + n, 1)
+        total += wc * read(b, k, 1) + wd * read(b, k + n, 1) + va * read(c, k, 1) + vb * read(c, k + n, 1)
+        write(out, k, total + vc * read(d, k, 1) + vd * read(d, k + n, 1), 1)
+
+
+@njit(cache=True, parallel=True, fastmath=FAST)
+def back_project(points, rays, grid, steps, x, y, out):
+    """Add the back-projection of some half-turn angles to an image.
 
     Parameters
     ----------
-    distance, root : float
-        From :func:`parallel_ray`, mm.
-    detector_rows : float
-        Source to detector over the row pitch.
-    radius : float
-        Source to isocentre, mm.
-    flat : bool
-        Flat detector: the distance grows with the fan angle.
-    """
-    scale = detector_rows / distance
-    if flat:
-        scale *= radius / root
-    return scale
-
-
-@njit(cache=True, inline="always")
-def row_cell(position, n_rows):
-    """Cell and fraction of a position between running sums over ``n_rows`` rows, clamped to its ends."""
-    clamped = min(max(position, 0.0), float(n_rows))
-    cell = min(int(clamped), n_rows - 1)
-    return cell, clamped - cell
-
-
-@njit(cache=True, inline="always")
-def _place(x, y, e, cosine, sine, source_z, slope, t_first, fan, fan_first, inverse_step, scan):
-    """Where a voxel column meets an entry: cell and fraction along t, row position at z = 0, rows per mm."""
-    radius, detector_rows, first_edge, flat = scan
-    t, distance, root = parallel_ray(x, y, cosine[e], sine[e], radius * radius)
-    scale = rows_per_mm(distance, root, detector_rows, radius, flat)
-    place = t * inverse_step
-    cell = math.floor(place)
-    fraction = place - cell
-    i = cell - fan_first
-    angle = fan[i] + fraction * (fan[i + 1] - fan[i])
-    start = first_edge - (source_z[e] + slope[e] * angle) * scale
-    return cell - t_first[e], fraction, start, scale
-
-
-@njit(cache=True, inline="always")
-def _add_slices(
-    line0, line1, fraction, row_sums, n_rows, start, scale, bounds, pair, edge, edge_weight, value, weight
-):
-    """Add the means of one ray over all slices, times their weights, to ``value`` and ``weight``.
-
-    Everything in the arrays' own type and contiguous in the slices, so that the loops become vector code.
-    """
-    kind = bounds.dtype.type
-    fraction, start, scale, inverse = kind(fraction), kind(start), kind(scale), kind(1.0 / scale)
-    top, last = kind(n_rows), np.uint32(n_rows - 1)
-    for k in range(bounds.size):
-        position = min(max(start + scale * bounds[k], kind(0.0)), top)
-        r = min(np.uint32(position), last)
-        f = position - kind(r)
-        g0 = line0[r] + f * (line0[r + np.uint32(1)] - line0[r])
-        g1 = line1[r] + f * (line1[r + np.uint32(1)] - line1[r])
-        edge[k] = g0 + fraction * (g1 - g0)
-        edge_weight[k] = row_sums[r] + f * (row_sums[r + np.uint32(1)] - row_sums[r])
-    for k in range(value.size):
-        value[k] += (edge[k + pair] - edge[k]) * inverse
-        weight[k] += (edge_weight[k + pair] - edge_weight[k]) * inverse
-
-
-@njit(cache=True, parallel=True, fastmath={"contract", "nsz", "arcp"})
-def back_project(
-    sums, t_first, row_lo, row_hi, cosine, sine, source_z, slope, group,
-    x, y, bounds, pair, fan, fan_first, inverse_step, scan, row_sums, least_mm, out,
-):  # fmt: skip
-    """Add the normalised back-projection of some half-turn angles to an image.
-
-    Parameters
-    ----------
-    sums : array (entry, t, rows + 1)
-        Running weighted sums over rows of filtered parallel projections, windows in t and rows.
-    t_first, row_lo, row_hi : arrays of int (entry,)
-        First parallel index, row window.
-    cosine, sine, source_z, slope : arrays (entry,)
-        Parallel angle; source z at fan angle 0 (mm) and its change with the fan angle (mm/rad).
-    group : array of int (angles + 1,)
-        Bounds of the entries of each half-turn angle.
+    points : array (angles, n_s, n_t, slices)
+        From :func:`twinlab.kernels.resample.resample`.
+    rays : array (angles, 2)
+        Cosine and sine of the parallel angles.
+    grid : array of int (angles, 2)
+        First index in t and s of the points.
+    steps : (float, float)
+        Steps in t and s, mm.
     x, y : arrays
         Voxel centres relative to the isocentre, mm.
-    bounds : array (n,)
-        Lower and upper bounds of the slices, mm: shared (``pair`` 1, n = slices + 1) or all lower then all
-        upper ones (``pair`` = slices, n = 2 slices).
-    pair : int
-        Distance in ``bounds`` from a slice's lower to its upper bound.
-    fan : array
-        Fan angle of parallel index ``fan_first + i``, rad.
-    fan_first, inverse_step : int, float
-        ``inverse_step`` in 1/mm.
-    scan : tuple (radius, detector_rows, first_edge, flat)
-        mm; source to detector over row pitch; row position of the detector's axis; flat detector?
-    row_sums : array (rows + 1,)
-        Running sums of the row weights.
-    least_mm : float
-        Weight, in mm of slice, below which a voxel counts as unseen: NaN.
-    out : array (y, x, z)
+    out : array (y, x, slices)
         Added to.
     """
-    nx, nz = x.size, out.shape[2]
+    nx, n_angles, n = x.size, points.shape[0], out.shape[2]
     across = (nx + TILE - 1) // TILE
-    n_tiles = across * ((y.size + TILE - 1) // TILE)
-    for tile in prange(n_tiles):
+    lines = points.reshape(n_angles, points.shape[1], points.shape[2] * n)
+    kind = out.dtype.type
+    one = kind(1)
+    for tile in prange(across * ((y.size + TILE - 1) // TILE)):
         y_lo, x_lo = tile // across * TILE, tile % across * TILE
-        edge, edge_weight = np.empty_like(bounds), np.empty_like(bounds)
-        value, weight = np.empty(nz, bounds.dtype), np.empty(nz, bounds.dtype)
-        least = bounds.dtype.type(least_mm)
-        for m in range(group.size - 1):
+        for m in range(0, n_angles, 2):
+            q = min(m + 1, n_angles - 1)
+            second = kind(q > m)  # an odd one at the end: the angle again, with no weight
             for iy in range(y_lo, min(y_lo + TILE, y.size)):
                 for ix in range(x_lo, min(x_lo + TILE, nx)):
-                    value[:] = 0
-                    weight[:] = 0
-                    for e in range(group[m], group[m + 1]):
-                        it, fraction, start, scale = _place(
-                            x[ix], y[iy], e, cosine, sine, source_z, slope, t_first, fan, fan_first,
-                            inverse_step, scan,
-                        )  # fmt: skip
-                        _add_slices(
-                            sums[e, it], sums[e, it + 1], fraction, row_sums[row_lo[e] : row_hi[e] + 1],
-                            row_hi[e] - row_lo[e], start - row_lo[e], scale, bounds, pair,
-                            edge, edge_weight, value, weight,
-                        )  # fmt: skip
-                    column = out[iy, ix]
-                    for k in range(nz):
-                        if weight[k] > least:
-                            column[k] += value[k] / weight[k]
-                        else:
-                            column[k] = np.nan
+                    i, f, j, g = parallel_place(x[ix], y[iy], rays[m], steps, grid[m, 0], grid[m, 1])
+                    h, u, w, v = parallel_place(x[ix], y[iy], rays[q], steps, grid[q, 0], grid[q, 1])
+                    f, g, u, v = kind(f), kind(g), kind(u), kind(v)
+                    _add_two(
+                        out[iy, ix], lines[m, j, i * n : (i + 2) * n], lines[m, j + 1, i * n : (i + 2) * n],
+                        lines[q, w, h * n : (h + 2) * n], lines[q, w + 1, h * n : (h + 2) * n],
+                        (one - f) * (one - g), f * (one - g), (one - f) * g, f * g,
+                        (one - u) * (one - v) * second, u * (one - v) * second, (one - u) * v * second,
+                        u * v * second, n,
+                    )  # fmt: skip
 
 
-@njit(cache=True, parallel=True, fastmath={"contract", "nsz", "arcp"})
-def back_project_adjoint(
-    template, t_first, row_lo, row_hi, cosine, sine, source_z, slope, group,
-    x, y, bounds, pair, fan, fan_first, inverse_step, scan, row_sums, least_mm, unseen, sums,
-):  # fmt: skip
-    """Transpose of :func:`back_project`: an image to running sums, added to ``sums``.
-
-    Every angle's entries belong to one thread. ``unseen`` (angles,) counts the voxels of the template that
-    the angle does not see. Other parameters as for :func:`back_project`.
-    """
-    nz = template.shape[2]
-    for m in prange(group.size - 1):
-        count = group[m + 1] - group[m]
-        cells = np.empty((count, bounds.size), np.int64)
-        parts = np.empty((count, bounds.size))
-        t_cell, t_part, inverse = np.empty(count, np.int64), np.empty(count), np.empty(count)
-        edge_weight, weight, load = np.empty(bounds.size), np.empty(nz), np.empty(bounds.size)
+@njit(cache=True, parallel=True, fastmath=FAST)
+def back_project_adjoint(template, rays, grid, steps, x, y, points):
+    """Transpose of :func:`back_project`: an image to points, added to ``points``."""
+    for m in prange(points.shape[0]):
         for iy in range(y.size):
             for ix in range(x.size):
-                used = False
-                for k in range(nz):
-                    used = used or template[iy, ix, k] != 0
-                if not used:
+                column = template[iy, ix]
+                if not column.any():
                     continue
-                weight[:] = 0
-                for i in range(count):
-                    e = group[m] + i
-                    t_cell[i], t_part[i], start, scale = _place(
-                        x[ix], y[iy], e, cosine, sine, source_z, slope, t_first, fan, fan_first,
-                        inverse_step, scan,
-                    )  # fmt: skip
-                    inverse[i] = 1.0 / scale
-                    for k in range(bounds.size):
-                        r, f = row_cell(start - row_lo[e] + scale * bounds[k], row_hi[e] - row_lo[e])
-                        cells[i, k], parts[i, k] = r, f
-                        w0, w1 = row_sums[row_lo[e] + r], row_sums[row_lo[e] + r + 1]
-                        edge_weight[k] = w0 + f * (w1 - w0)
-                    for k in range(nz):
-                        weight[k] += (edge_weight[k + pair] - edge_weight[k]) * inverse[i]
-                load[:] = 0
-                for k in range(nz):
-                    if weight[k] > least_mm:
-                        load[k + pair] += template[iy, ix, k] / weight[k]
-                        load[k] -= template[iy, ix, k] / weight[k]
-                    elif template[iy, ix, k] != 0:
-                        unseen[m] += 1
-                for i in range(count):
-                    line0 = sums[group[m] + i, t_cell[i]]
-                    line1 = sums[group[m] + i, t_cell[i] + 1]
-                    for k in range(bounds.size):
-                        r, f, amount = cells[i, k], parts[i, k], load[k] * inverse[i]
-                        line0[r] += amount * (1.0 - t_part[i]) * (1.0 - f)
-                        line0[r + 1] += amount * (1.0 - t_part[i]) * f
-                        line1[r] += amount * t_part[i] * (1.0 - f)
-                        line1[r + 1] += amount * t_part[i] * f
+                i, f, j, g = parallel_place(x[ix], y[iy], rays[m], steps, grid[m, 0], grid[m, 1])
+                for k in range(column.size):
+                    points[m, j, i, k] += column[k] * (1.0 - f) * (1.0 - g)
+                    points[m, j, i + 1, k] += column[k] * f * (1.0 - g)
+                    points[m, j + 1, i, k] += column[k] * (1.0 - f) * g
+                    points[m, j + 1, i + 1, k] += column[k] * f * g

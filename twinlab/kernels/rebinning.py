@@ -177,7 +177,8 @@ def sum_rows(filtered, n_t, row_lo, row_hi, det_lo, margin, n_rows, row_weight, 
     det_lo : array of int (entry,)
     margin, n_rows : int
     row_weight : array (row + 2 margin,)
-    out : array (entry, t, rows + 1)
+    out : array (entry, t, rows + 2)
+        The last sum is repeated.
     """
     for e in prange(out.shape[0]):
         for t in range(n_t[e]):
@@ -187,11 +188,12 @@ def sum_rows(filtered, n_t, row_lo, row_hi, det_lo, margin, n_rows, row_weight, 
                 row = min(max(r - margin, 0), n_rows - 1) - det_lo[e]
                 total += row_weight[r] * filtered[e, row, t]
                 out[e, t, r - row_lo[e] + 1] = total
+            out[e, t, row_hi[e] - row_lo[e] + 1] = total
 
 
 @njit(cache=True, parallel=True, fastmath={"contract", "nsz"})
 def sum_rows_adjoint(sums, n_t, row_lo, row_hi, det_lo, margin, n_rows, row_weight, filtered):
-    """Transpose of :func:`sum_rows`; ``filtered`` is overwritten."""
+    """Transpose of :func:`sum_rows` (its last, repeated sum excepted); ``filtered`` is overwritten."""
     for e in prange(sums.shape[0]):
         for t in range(n_t[e]):
             filtered[e, :, t] = 0
