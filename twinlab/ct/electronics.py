@@ -125,31 +125,45 @@ class Chain:
             First row and end of rows; others are left as they are.
         projection, variance : float32 arrays (view, row, channel), written
         """
+        self.readings(signal, second, mas=mas, first_view=first_view, window=window, reading=projection)
         detector = self.protocol.scanner.detector
-        realisation, k0, k1 = self.keys
-        electronic = np.float32(detector.electronic_noise_kev)
-        drawn = electronic if self.plain else np.float32(0.0)
+        electronic = detector.electronic_noise_kev
+        if not self.plain:
+            electronic = np.hypot(electronic, (detector.electronics.kev_per_count or 0.0) / 12**0.5)
+            if variance is not None:
+                self._spread_moments(signal, second, window)
         none = np.empty((0, 1, 1), np.float32)
         with one_parallel_region():
-            draw_readings(
-                signal, second, mas, drawn, self.noise, first_view, realisation, k0, k1 ^ _QUANTA, *window,
-                projection,
-            )  # fmt: skip
-            if not self.plain:
-                self._light_and_amplifier(projection, first_view, window)
-                if variance is not None:
-                    self._spread_moments(signal, second, window)
-                electronic = np.float32(
-                    np.hypot(electronic, (detector.electronics.kev_per_count or 0) / 12**0.5)
-                )
             take_logarithm(
-                signal, second, self.air, mas, electronic, *self.correction, *window, projection, projection,
-                none if variance is None else variance,
+                signal, second, self.air, mas, np.float32(electronic), *self.correction, *window, projection,
+                projection, none if variance is None else variance,
             )  # fmt: skip
         for values in (projection, variance):
             if values is not None:
                 for r, c, left, right, weight in self.repairs:
                     values[:, r, c] = (1 - weight) * values[:, r, left] + weight * values[:, r, right]
+
+    def readings(
+        self,
+        signal: Floats,
+        second: Floats,
+        *,
+        mas: Floats,
+        first_view: int,
+        window: tuple[Ints, Ints],
+        reading: Floats,
+    ) -> None:
+        """Fill ``reading`` [keV]; parameters as of :meth:`read`."""
+        realisation, k0, k1 = self.keys
+        # without other effects quanta and amplifier share a normal number; else each has its own
+        electronic = self.protocol.scanner.detector.electronic_noise_kev if self.plain else 0.0
+        with one_parallel_region():
+            draw_readings(
+                signal, second, mas, np.float32(electronic), self.noise, first_view, realisation, k0,
+                k1 ^ _QUANTA, *window, reading,
+            )  # fmt: skip
+            if not self.plain:
+                self._light_and_amplifier(reading, first_view, window)
 
     def _light_and_amplifier(self, reading: Floats, first_view: int, window: tuple[Ints, Ints]) -> None:
         detector = self.protocol.scanner.detector

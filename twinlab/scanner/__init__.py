@@ -26,6 +26,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
             "take_off_angle_rad",
         ],
         "bowtie": ["bowtie_path_mm", "equalising_path_mm"],
+        "modulation": ["current_of_slices", "modulated", "relative_mas", "water_width"],
         "exposure": ["effective_mas_for", "for_patient"],
     },
 )
