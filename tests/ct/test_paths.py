@@ -8,6 +8,7 @@ from scan_cases import small_phantom, small_protocol, small_trajectory
 from twinlab.ct import volume as volume_module
 from twinlab.ct.paths import line_integrals, prepare_phantom
 from twinlab.ct.sampling import Sample, sub_samples
+from twinlab.kernels.columns import prepare_materials
 from twinlab.phantom import from_recipe
 from twinlab.phantom.recipes import Recipe
 from twinlab.phantom.shapes import Cylinder, Ellipsoid
@@ -256,6 +257,27 @@ def test_only_the_slices_in_view_are_laid_out(monkeypatch, tilt):
     # the next block of the same slices is not laid out again
     line_integrals(tall, protocol, block, rows=rows, volume=volume)
     assert len(seen) == (2 if tilt else 1)
+
+
+def test_many_views_are_projected_in_parts(monkeypatch):
+    protocol = protocol_with(protocol={"mode": "helical", "pitch": 1.0})
+    phantom = small_phantom().assign_coords(z=(np.arange(8) - 3.5) * 12.0)
+    path = trajectory(protocol, z_range_mm=(-40.0, 40.0))
+    shift = np.random.default_rng(0).choice([-1.0, 1.0], (path.sizes["view"], 3))
+    path = path.assign(focal_shift=label("focal_shift", shift))
+    expected = line_integrals(phantom, protocol, path)["path"]
+    monkeypatch.setattr(volume_module, "WHOLE_BYTES", 0)
+    monkeypatch.setattr(volume_module, "WINDOW_SLICES", 1)
+    windows = []
+    monkeypatch.setattr(
+        volume_module,
+        "prepare_materials",
+        lambda m, *a, **k: (windows.append(len(m)), prepare_materials(m, *a, **k))[1],
+    )
+    found = line_integrals(phantom, protocol, path)["path"]
+    assert len(windows) >= path.sizes["view"] // 64
+    assert max(windows) < 8
+    assert float(np.abs(found - expected).max()) <= ROUNDING * float(expected.max())
 
 
 def test_truncation_is_said():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,9 +26,8 @@ from twinlab.scanner import Protocol
 from twinlab.schema import check, refuse, spacing
 
 WHOLE_BYTES = 2 * 2**30  # above this, only the slices that the views see are laid out
-WINDOW_SLICES = (
-    16  # windows over the slices begin and end at multiples of this, so that blocks of views share them
-)
+WINDOW_SLICES = 16  # windows begin and end at multiples of this, so that blocks of views share them
+FEWEST_VIEWS = 32  # never fewer at a time
 DENSE_G_CM3 = 0.05  # what weighs less is air
 
 Limits = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
@@ -85,24 +84,52 @@ class Volume:
             See :func:`twinlab.kernels.general_rays.frames`.
         device : "cpu" or "cuda"
         """
+        shape = (rays["view_angle_rad"].size, rays["row_mm"].size, _channels(rays)[0].size)
         if not self.material.size:
-            shape = (rays["view_angle_rad"].size, rays["row_mm"].size, _channels(rays)[0].size)
             path = np.zeros((self.n_basis, *shape), np.float32)
         else:
-            first, last = self._window(rays, tilt_rad)
-            dz, dy, dx = self.spacing_mm
-            z0, y0, x0 = self.origin_mm
-            grid: dict[str, Any] = {"spacing_mm": (dz, dy, dx), "origin_mm": (z0 + first * dz, y0, x0)}
-            if device == "cuda":
-                volumes = self._volumes(slice(first, last))
-                path = cuda_project.project_cuda(volumes, **grid, **rays, tilt_rad=tilt_rad)
-            elif tilt_rad:
-                path = project_tilted(self._volumes(slice(first, last)), tilt_rad=tilt_rad, **grid, **rays)
+            parts = list(self._parts(rays, slice(0, shape[0]), tilt_rad))
+            if len(parts) == 1:
+                path = self._voxels(rays, parts[0][1], tilt_rad, device)
             else:
-                path = project(self._columns(first, last), **grid, **rays)
+                path = np.empty((self.n_basis, *shape), np.float32)
+                for views, window in parts:
+                    path[:, views] = self._voxels(_some(rays, views), window, tilt_rad, device)
         if self.solids is not None:
             self._paint(path, self.solids, rays, tilt_rad)
         return path
+
+    def _parts(
+        self, rays: dict[str, Any], views: slice, tilt_rad: float
+    ) -> Iterator[tuple[slice, tuple[int, int]]]:
+        """Views that are projected together, and the slices that they see: few enough for the memory."""
+        first, last = self._window(_some(rays, views), tilt_rad)
+        n = views.stop - views.start
+        if n <= FEWEST_VIEWS or (last - first) * self._slice_bytes <= WHOLE_BYTES:
+            yield views, (first, last)
+            return
+        middle = views.start + n // 2
+        yield from self._parts(rays, slice(views.start, middle), tilt_rad)
+        yield from self._parts(rays, slice(middle, views.stop), tilt_rad)
+
+    def _voxels(
+        self, rays: dict[str, Any], window: tuple[int, int], tilt_rad: float, device: str
+    ) -> np.ndarray:
+        """Line integrals through some slices of voxels."""
+        first, last = window
+        dz, dy, dx = self.spacing_mm
+        z0, y0, x0 = self.origin_mm
+        grid: dict[str, Any] = {"spacing_mm": (dz, dy, dx), "origin_mm": (z0 + first * dz, y0, x0)}
+        if device == "cuda":
+            volumes = self._volumes(slice(first, last))
+            return cuda_project.project_cuda(volumes, **grid, **rays, tilt_rad=tilt_rad)
+        if tilt_rad:
+            return project_tilted(self._volumes(slice(first, last)), tilt_rad=tilt_rad, **grid, **rays)
+        return project(self._columns(first, last), **grid, **rays)
+
+    @property
+    def _slice_bytes(self) -> int:
+        return 4 * self.n_basis * self.material.shape[1] * self.material.shape[2]
 
     def _columns(self, first: int, last: int) -> Columns:
         """Columns of some slices, kept until others are asked for."""
@@ -115,16 +142,16 @@ class Volume:
             self._kept[first, last] = columns
         return columns
 
-    def _volumes(self, part: slice) -> np.ndarray:
-        """Basis densities of some slices, the basis innermost in memory."""
+    def _volumes(self, *part: slice) -> np.ndarray:
+        """Basis densities of some slices (rows, columns), the basis innermost in memory."""
         values = self.coefficients[self.material[part]]
-        values *= self.density[part, ..., None]
+        values *= self.density[part][..., None]
         return np.moveaxis(values, -1, 0)
 
     def _window(self, rays: dict[str, Any], tilt_rad: float) -> tuple[int, int]:
         """First and end slice that some ray can meet; all slices where they fit into memory."""
         nz, ny, nx = self.material.shape
-        if 4 * nz * ny * nx * self.n_basis <= WHOLE_BYTES:
+        if nz * self._slice_bytes <= WHOLE_BYTES:
             return 0, nz
         (dz, dy, dx), (z0, y0, x0) = self.spacing_mm, self.origin_mm
         iso_x, iso_y = rays["isocentre_mm"]
@@ -160,15 +187,14 @@ class Volume:
         """Put the solids in the place of the voxels that they cover."""
         volumes, low = None, None
         if self.material.size:
-            centre, half = table.centre[:, 2], np.abs(table.axes[:, :, 2]).sum(1)
-            z0, dz = self.origin_mm[0], self.spacing_mm[0]
-            first = min(max(math.floor(((centre - half).min() - z0) / dz), 0), self.material.shape[0] - 1)
-            last = max(math.ceil(((centre + half).max() - z0) / dz) + 1, first + 1)
-            volumes = self._volumes(slice(first, last))
-            low = tuple(
-                o + n * s - 0.5 * s
-                for o, s, n in zip(self.origin_mm, self.spacing_mm, (first, 0, 0), strict=True)
-            )
+            half = np.abs(table.axes).sum(axis=1)
+            lowest, highest = (table.centre - half).min(axis=0)[::-1], (table.centre + half).max(axis=0)[::-1]
+            step, origin = np.array(self.spacing_mm), np.array(self.origin_mm)
+            n = np.array(self.material.shape)
+            first = np.clip(np.floor((lowest - origin) / step).astype(int), 0, n - 1)
+            last = np.clip(np.ceil((highest - origin) / step).astype(int) + 1, first + 1, n)
+            volumes = self._volumes(*(slice(a, b) for a, b in zip(first, last, strict=True)))
+            low = tuple(origin + (first - 0.5) * step)
         shift, lo, hi = rays["focal_shift_mm"], rays["row_lo"], rays["row_hi"]
         along, across, lengths = _channels(rays)
         for focus in foci(
@@ -187,6 +213,14 @@ class Volume:
             )  # fmt: skip
             if part is not path:
                 path[:, seen] = part
+
+
+def _some(rays: dict[str, Any], views: slice) -> dict[str, Any]:
+    """Rays of some views."""
+    names = ["view_angle_rad", "source_z_mm", "row_lo", "row_hi"]
+    if np.ndim(rays["focal_shift_mm"]) == 2:
+        names.append("focal_shift_mm")
+    return rays | {name: rays[name][views] for name in names}
 
 
 def _channels(rays: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
