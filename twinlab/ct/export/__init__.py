@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     submod_attrs={
         "ct_pd_read": ["read_ct_pd"],
         "ct_pd_write": ["write_ct_pd"],
+        "dx": ["write_radiograph"],
         "series": ["write_dicom"],
         "netcdf": ["read_projections", "write_projections"],
     },

@@ -100,7 +100,7 @@ def write_dicom(
     z = np.asarray(image["z"], float)
     current = slice_current_ma(z, protocol, projections=projections)
     stored = store(image.to_numpy())
-    identity = _identity(phantom, patient_name, patient_id)
+    identity = identity_of(phantom, patient_name, patient_id)
     study = uid("study", identity, str(when))
     told = (series_number, series_description, body_part, ctdi_vol_mgy, window_hu, str(when))
     made_of = (image, str(sorted(image.attrs.items())), protocol, current, twinlab.__version__)
@@ -120,7 +120,7 @@ def write_dicom(
         _slice(one, image, k, float(current[k]), protocol)
         one.SOPInstanceUID = uid("slice", series, k)
         one.PixelData = stored.pixels[k].tobytes()
-        paths.append(_save(one, folder / f"CT{k + 1:05d}.dcm"))
+        paths.append(save(one, folder / f"CT{k + 1:05d}.dcm"))
     return paths
 
 
@@ -133,7 +133,8 @@ def _steps(image: xr.DataArray, protocol: Protocol) -> tuple[float, float, float
     return dz, dy, dx
 
 
-def _identity(phantom: xr.Dataset | None, name: str | None, number: str | None) -> dict[str, str]:
+def identity_of(phantom: xr.Dataset | None, name: str | None, number: str | None) -> dict[str, str]:
+    """Name, number, study and key of what was scanned, as headers take them."""
     attrs: Mapping[str, Any] = {} if phantom is None else phantom.attrs
     known = str(attrs.get("name") or "phantom")
     key = str(attrs.get("key") or "")
@@ -159,7 +160,8 @@ def _slice(d: Dataset, image: xr.DataArray, k: int, current_ma: float, protocol:
     d.Exposure, d.ExposureInuAs = round(exposure), round(1000.0 * exposure)
 
 
-def _save(d: Dataset, path: Path) -> Path:
+def save(d: Dataset, path: Path) -> Path:
+    """Write a dataset with its file header, explicit little endian."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = d.SOPClassUID, d.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
