@@ -1,0 +1,140 @@
+"""Measurements of several spectra along the same rays, in one form for bins, tube voltages and sources."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from twinlab.ct.corrections import water_correction
+from twinlab.ct.detector import detected_spectrum
+from twinlab.ct.spectral.counted import bin_spectra, noise_growth, without_pile_up
+from twinlab.scanner import Protocol
+from twinlab.schema import check, refuse
+
+_NEWTON = 6  # steps that undo a water correction: the slope changes little
+
+Array = NDArray[np.float64]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Readings of the same rays with two or more spectra.
+
+    Attributes
+    ----------
+    transmission : float32 array (measurement, view, row, channel)
+        Readings relative to air.
+    quanta : float32 array (measurement, view, row, channel)
+        Effective quanta (mean squared over variance) of the ray without an object.
+    spectra : list of (energy_kev, spectrum (channel, energy)), one for each measurement
+        Readings without an object by photon energy; any scale.
+    correlation : array (measurement, measurement)
+        Covariance of readings over the root of the product of their effective quanta.
+    geometry : Dataset
+        View geometry, windows and attrs of the rays.
+    """
+
+    transmission: Floats
+    quanta: Floats
+    spectra: list[tuple[Array, Array]]
+    correlation: Array
+    geometry: xr.Dataset
+
+
+def measurements_of_bins(counts: xr.Dataset, protocol: Protocol) -> Measurements:
+    """Energy bins of a photon-counting scan as measurements, pile-up undone with the detector's own model.
+
+    Parameters
+    ----------
+    counts : Dataset
+        From :func:`twinlab.ct.spectral.acquire_counts`.
+    protocol : Protocol
+
+    Raises
+    ------
+    InputError
+        No counts, or the detector integrates energy.
+    """
+    check(counts, "counts", "air_counts", "view_exposure", "count_correlation", where="measurements_of_bins")
+    counts = without_pile_up(counts, protocol)
+    spectra = bin_spectra(protocol)
+    exposure = counts["view_exposure"].to_numpy().astype(np.float32)[:, None, None]
+    air = counts["air_counts"].to_numpy()[:, np.newaxis] * exposure
+    return Measurements(
+        (counts["counts"].to_numpy() / air).astype(np.float32),
+        (air / noise_growth(counts, protocol)).astype(np.float32),
+        [(spectra.energy_kev, spectrum) for spectrum in spectra.bins],
+        counts["count_correlation"].to_numpy().astype(float),
+        _geometry(counts),
+    )
+
+
+def measurements_of_scans(scans: Sequence[tuple[xr.Dataset, Protocol]]) -> Measurements:
+    """Scans of energy-integrating detectors at several tube voltages as measurements.
+
+    Parameters
+    ----------
+    scans : sequence of (projections, protocol)
+        From :func:`twinlab.ct.acquire` or :func:`twinlab.ct.simulate`'s projections, of the same rays: two
+        rotations, or kV switching after :func:`twinlab.scanner.second.aligned`. Their water correction is
+        undone.
+
+    Raises
+    ------
+    InputError
+        Fewer than two scans, scans of different rays, or a photon-counting detector.
+    """
+    if len(scans) < 2:
+        refuse("measurements_of_scans", "two scans or more", len(scans))
+    first = scans[0][0]
+    transmission, quanta, spectra = [], [], []
+    for projections, protocol in scans:
+        check(projections, "projection", "view_angle", where="measurements_of_scans")
+        if protocol.scanner.detector.counting is not None:
+            refuse("measurements_of_scans", "energy-integrating detectors", protocol.scanner.key)
+        if projections["projection"].shape != first["projection"].shape or not np.allclose(
+            projections["view_angle"], first["view_angle"], atol=1e-6
+        ):
+            refuse("measurements_of_scans", "scans of the same rays", "other view angles or shapes")
+        raw, slope = _undo(projections["projection"].to_numpy(), water_correction(protocol))
+        through = np.exp(-raw)
+        transmission.append(through.astype(np.float32))
+        if "variance" in projections:
+            variance = projections["variance"].to_numpy() / slope**2
+            quanta.append((1.0 / np.maximum(variance * through, 1e-20)).astype(np.float32))
+        else:
+            quanta.append(np.ones(raw.shape, np.float32))
+        spectra.append(detected_spectrum(protocol))
+    return Measurements(
+        np.stack(transmission), np.stack(quanta), spectra, np.eye(len(scans)), _geometry(first)
+    )
+
+
+def _undo(projection: Array, correction: xr.Dataset) -> tuple[Array, Array]:
+    """Raw logarithms of water-corrected projections, and the slope of the correction there."""
+    polynomial = correction["water_polynomial"].to_numpy()
+    raw_max = correction["raw_max"].to_numpy()
+    target = np.asarray(projection, float)
+    raw = target / polynomial[..., 0]
+    slope = np.ones_like(raw)
+    for _ in range(_NEWTON):
+        x = np.minimum(raw / raw_max, 1.0)
+        value, slope = np.zeros_like(raw), np.zeros_like(raw)
+        for power in range(polynomial.shape[-1] - 1, -1, -1):
+            slope = slope * x + value
+            value = value * x + polynomial[..., power]
+        slope = value + x * slope
+        value = value * np.minimum(raw, raw_max) + slope * np.maximum(raw - raw_max, 0.0)
+        raw = raw - (value - target) / slope
+    return raw, slope
+
+
+def _geometry(scan: xr.Dataset) -> xr.Dataset:
+    kept = ("view_angle", "source_z", "row_lo", "row_hi", "focal_shift")
+    coords = {name: scan[name] for name in ("row", "fan_angle", "u") if name in scan.coords}
+    return xr.Dataset({name: scan[name] for name in kept if name in scan}, coords=coords, attrs=scan.attrs)
