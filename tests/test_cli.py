@@ -14,7 +14,7 @@ from twinlab.report.execution import NotebookError
 from twinlab.schema import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("sample", "phantom", "run", "sweep", "status", "report")
+COMMANDS = ("sample", "phantom", "run", "export", "sweep", "status", "report")
 
 
 def call(*arguments: str) -> int:

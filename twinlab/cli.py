@@ -1,4 +1,4 @@
-"""The command line: ``twinlab sample | phantom | run | sweep | status | report``.
+"""The command line: ``twinlab sample | phantom | run | export | sweep | status | report``.
 
 Everything heavy is imported inside the commands, so that ``twinlab --help`` answers at once.
 """
@@ -118,6 +118,25 @@ def run(
     overrides = dict(parse_override(text) for text in parameter or [])
     done = report.execute(notebook, params, overrides, out_dir=outputs, progress=not quiet)
     _announce(done)
+
+
+@app.command()
+def export(
+    image: Annotated[Path, typer.Argument(help="netCDF file with a CT image, variable 'hu'.")],
+    folder: Annotated[Path, typer.Argument(help="New or empty folder for the DICOM series.")],
+    protocol: Annotated[str, typer.Option("--protocol", help="Protocol of the scan: name or YAML file.")],
+    current: Annotated[float | None, typer.Option("--ma", help="Tube current instead of its own.")] = None,
+) -> None:
+    """Write a CT image as a DICOM series.
+
+    The series says of itself that it is simulated.
+    """
+    from twinlab.ct.export import read_image, write_dicom
+    from twinlab.scanner import load_protocol
+
+    driven = load_protocol(protocol, **({} if current is None else {"tube_current_ma": current}))
+    paths = write_dicom(read_image(image), folder, protocol=driven)
+    typer.echo(f"{folder}: {len(paths)} slices")
 
 
 def _announce(done: Run) -> None:

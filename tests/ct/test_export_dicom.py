@@ -13,6 +13,7 @@ import SimpleITK as sitk
 import xarray as xr
 from scan_cases import small_protocol
 
+from twinlab import cli
 from twinlab.ct.export import write_dicom
 from twinlab.ct.export.storage import decimal, store, uid
 from twinlab.phantom import read_series
@@ -199,6 +200,24 @@ def test_decimal_strings_are_short_and_near(value):
     text = str(decimal(value))
     assert len(text) <= 16
     assert float(text) == pytest.approx(value, rel=1e-8)
+
+
+def test_the_command_line_writes_a_series(tmp_path, capsys):
+    made().to_netcdf(tmp_path / "image.nc", engine="h5netcdf")
+    arguments = ["export", str(tmp_path / "image.nc"), str(tmp_path / "out"), "--protocol", "adult_chest"]
+    assert cli._run(arguments) == 2  # the protocol follows the patient's size and has no current of its own
+    assert "tube_current_ma" in capsys.readouterr().err
+    assert cli._run([*arguments, "--ma", "150"]) == 0
+    assert "6 slices" in capsys.readouterr().out
+    np.testing.assert_array_equal(read_series(tmp_path / "out"), made())
+    header = pydicom.dcmread(tmp_path / "out" / "CT00001.dcm")
+    assert (header.XRayTubeCurrent, header.SliceThickness, header.ConvolutionKernel) == (
+        150,
+        1.25,
+        "standard",
+    )
+    assert cli._run(["export", str(tmp_path / "none.nc"), *arguments[2:]]) == 2
+    assert "no file" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) is not installed")

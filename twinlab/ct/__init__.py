@@ -13,6 +13,9 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "sampling": ["Sample", "sub_samples"],
         "scan": ["acquire"],
         "electronics": ["Faults"],
+        "stand": ["Radiography"],
+        "radiography": ["radiograph"],
+        "localiser": ["scout"],
         "stream": ["scan_phantom", "simulate"],
     },
 )

@@ -9,6 +9,6 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "ct_pd_write": ["write_ct_pd"],
         "dx": ["write_radiograph"],
         "series": ["write_dicom"],
-        "netcdf": ["read_projections", "write_projections"],
+        "netcdf": ["read_image", "read_projections", "write_projections"],
     },
 )

@@ -1,4 +1,4 @@
-"""Projections as labelled, compressed netCDF files that lose nothing."""
+"""Projections as labelled, compressed netCDF files that lose nothing; images from netCDF."""
 
 from __future__ import annotations
 
@@ -83,6 +83,28 @@ def read_projections(path: str | Path) -> xr.Dataset:
         variable.attrs = {key: _native(value) for key, value in variable.attrs.items()}
     check(projections, "view_angle", "source_z", where=f"read_projections({path})")
     return projections
+
+
+def read_image(path: str | Path) -> xr.DataArray:
+    """CT image ``hu`` of a netCDF file, in memory.
+
+    Raises
+    ------
+    InputError
+        No such file, or no CT image in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        refuse("read_image", "a netCDF file with a CT image", f"no file {path}")
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as opened:
+            found = opened.load()
+    except (OSError, ValueError) as error:
+        raise InputError(f"read_image: expected a netCDF file; got {path} ({error})") from error
+    check(found, "hu", where=f"read_image({path})")
+    image = found["hu"]
+    image.attrs = {key: _native(value) for key, value in image.attrs.items()}
+    return image
 
 
 def _encoding(variable: xr.Variable) -> dict[str, Any]:
