@@ -57,16 +57,16 @@ def write_dicom(
     Parameters
     ----------
     image : DataArray ``hu``, dims (z, y, x)
-        From :func:`twinlab.ct.reconstruct`; attrs ``kernel``, ``slice_thickness_mm``, ``gantry_tilt_deg``,
-        ``isocentre_y_mm`` are used where present.
+        From :func:`twinlab.ct.reconstruct`; attrs ``kernel`` and ``slice_thickness_mm`` are used where present,
+        ``gantry_tilt_deg`` and ``isocentre_y_mm`` too, else those of ``projections`` or of the protocol.
     folder : path
         Made when missing; must hold nothing.
     protocol : Protocol
     phantom : Dataset, optional
         What was scanned: its name and key identify the patient, study and frame of reference.
     projections : Dataset, optional
-        Projections or trajectory, for ``tube_current`` (view): the current of each slice is the mean over
-        the views that cover it.
+        Projections or trajectory, for the isocentre and for ``tube_current`` (view): the current of each slice
+        is the mean over the views that cover it.
     ctdi_vol_mgy : float, optional
         Default: from the scanner's published CTDIw, where there is one for this tube voltage.
     patient_name, patient_id, series_description : str, optional
@@ -92,7 +92,7 @@ def write_dicom(
     DICOM PS3.3, A.3 CT Image IOD, C.7.6.2 Image Plane, C.8.2.1 CT Image.
     """
     check(image, "hu", where="write_dicom")
-    image = image.transpose("z", "y", "x")
+    image = _placed(image.transpose("z", "y", "x"), protocol, projections)
     steps = _steps(image, protocol)
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -122,6 +122,16 @@ def write_dicom(
         one.PixelData = stored.pixels[k].tobytes()
         paths.append(save(one, folder / f"CT{k + 1:05d}.dcm"))
     return paths
+
+
+def _placed(image: xr.DataArray, protocol: Protocol, projections: xr.Dataset | None) -> xr.DataArray:
+    """The image with its tilt and pivot told: its own, else those of the scan."""
+    scan = {} if projections is None else projections.attrs
+    told = {
+        "gantry_tilt_deg": float(scan.get("gantry_tilt_deg", protocol.gantry_tilt_deg)),
+        "isocentre_y_mm": float(scan.get("isocentre_y_mm", 0.0)),
+    }
+    return image.assign_attrs({**told, **image.attrs})
 
 
 def _steps(image: xr.DataArray, protocol: Protocol) -> tuple[float, float, float]:
