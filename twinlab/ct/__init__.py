@@ -7,6 +7,8 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     submod_attrs={
         "basis": ["Basis", "attenuation_basis", "choose_basis"],
         "corrections": ["water_correction"],
+        "denoiser": ["Denoiser", "denoise"],
+        "denoiser_training": ["train_denoiser"],
         "detector": ["Extra", "detected"],
         "recon": ["adjoint", "reconstruct"],
         "paths": ["line_integrals"],
