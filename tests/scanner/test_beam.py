@@ -167,7 +167,6 @@ def test_every_scanner_has_a_beam():
         scanner = load_scanner(key)
         kv = scanner.tube.kv_stations[-1]
         bench = load_protocol("bench_cbct") if scanner.detector.shape == "flat" else load_protocol("qc_axial")
-        protocol = bench.replace(
-            scanner=scanner, kv=kv, collimation_mm=bench.collimation_mm if key == bench.scanner.key else 40
-        )
+        wide = bench.collimation_mm if key == bench.scanner.key else scanner.max_collimation_mm
+        protocol = bench.replace(scanner=scanner, kv=kv, collimation_mm=wide)
         assert float(beam_fluence(protocol, fan_angle_rad=[0.0]).sum()) > 1e5

@@ -209,7 +209,7 @@ def air_kerma_mgy_per_mas(spectrum: xr.DataArray) -> float:
     return float(100 * np.dot(fluence * energy, mu_en) * _KEV_PER_G_TO_MGY)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _filtered_tube(
     kv: float, anode_angle_deg: float, filters: tuple[tuple[str, float], ...], bin_width_kev: float
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -223,7 +223,7 @@ def _filtered_tube(
     return energy, behind.reshape(n_bins, n_fine).sum(axis=1)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def _bare_tube(kv: float, anode_angle_deg: float, width_kev: float) -> tuple[np.ndarray, np.ndarray]:
     """Bin centres (keV, first bin at 1 keV or above, last edge kv) and photons/mm2/mAs per bin at 1 m."""
     tube = spekpy.Spek(kvp=kv, th=anode_angle_deg, dk=width_kev, physics=_PHYSICS, z=100.0, mas=1.0)

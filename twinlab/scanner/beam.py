@@ -17,6 +17,7 @@ from twinlab.schema import label, refuse
 
 REFERENCE_DISTANCE_MM = 1000.0
 LEAST_TAKE_OFF_DEG = 1.0
+KNOT_STEP = 0.2  # of the logarithm of the take-off angle
 NOTHING = 1e-30  # photons/mm2/mAs; below, numbers turn subnormal and slow every loop that meets them
 
 
@@ -66,7 +67,11 @@ def beam_fluence(
         path = np.stack([bowtie.path_mm(fan, cone_angle_rad=float(angle)) for angle in cone])
         values = values * np.exp(-path[:, :, np.newaxis] * mu_per_mm)
     values = np.where(values < NOTHING, 0.0, values)
-    attrs: dict[str, Any] = {"kv": float(protocol.kv), "bowtie": protocol.bowtie, "bin_width_kev": float(bin_width_kev)}
+    attrs: dict[str, Any] = {
+        "kv": float(protocol.kv),
+        "bowtie": protocol.bowtie,
+        "bin_width_kev": float(bin_width_kev),
+    }
     coords = {"fan_angle": fan, "energy": energy}
     if cone_angle_rad is None:
         return label("beam_fluence", values[0], coords, **attrs)
@@ -99,19 +104,19 @@ def _tube_fluence(
             f"rays at least {LEAST_TAKE_OFF_DEG:g} degrees above the target's surface",
             f"{lowest:.2g} (anode angle {tube.anode_angle_deg:g})",
         )
-    # spectra change slowly with the take-off angle: half-degree steps and a parabola through three of them
-    first, last = np.floor(2 * lowest) / 2, np.ceil(2 * np.rad2deg(take_off.max())) / 2
-    knot = np.arange(max(first, LEAST_TAKE_OFF_DEG / 2), max(last, first + 1.0) + 0.25, 0.5)
-    spectra = [tube_spectrum(anode_angle_deg=float(angle), **beam) for angle in knot]
+    # spectra change slowly with the take-off angle: a parabola in its logarithm through three knots
+    place = np.log(np.rad2deg(take_off) / tube.anode_angle_deg) / KNOT_STEP
+    number = np.arange(np.rint(place.min()) - 1, np.rint(place.max()) + 2)
+    knots = tube.anode_angle_deg * np.exp(KNOT_STEP * number)
+    spectra = [tube_spectrum(anode_angle_deg=float(angle), **beam) for angle in knots]
     values = np.stack([spectrum.to_numpy() for spectrum in spectra])
-    return _parabola(knot, values, np.rad2deg(take_off)), spectra[0]["energy"].to_numpy()
+    return _parabola(values, place - number[0]), spectra[0]["energy"].to_numpy()
 
 
-def _parabola(knot: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Values between even knots by the parabola through the three nearest."""
-    step = knot[1] - knot[0]
-    i = np.clip(np.rint((at - knot[0]) / step).astype(int), 1, knot.size - 2)
-    t = ((at - knot[i]) / step)[..., np.newaxis]
+def _parabola(values: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Values between even knots, at places in steps from the first, by the parabola through the three nearest."""
+    i = np.clip(np.rint(place).astype(int), 1, len(values) - 2)
+    t = (place - i)[..., np.newaxis]
     below, here, above = values[i - 1], values[i], values[i + 1]
     return np.maximum(here + 0.5 * t * (above - below) + 0.5 * t * t * (above - 2.0 * here + below), 0.0)
 
