@@ -142,6 +142,20 @@ def test_displaced_focal_spots_keep_the_detector_where_it_is(detector):
     assert np.array_equal(same[:, ::3], found[:, ::3])
 
 
+def test_rows_of_one_side_cross_many_slabs_between_objects():
+    """Passages where a ray is in no cell at all, far outside the slabs that the next cells' rows can see."""
+    rng = np.random.default_rng(8)
+    volumes = np.zeros((1, 240, 30, 34), np.float32)
+    volumes[:, :, 2:4, 5:30] = rng.random((1, 240, 2, 25))
+    volumes[:, :, 25:28, 5:30] = rng.random((1, 240, 3, 25))
+    scan = geometry(**ARC)
+    scan.update(spacing_mm=(0.2, 8.0, 7.0), view_angle_rad=np.linspace(-0.3, 0.3, 24))
+    scan.update(row_mm=np.linspace(78.0, 80.0, 3), source_z_mm=np.full(24, -50.0))
+    agree(volumes, scan)
+    scan.update(row_mm=np.linspace(-80.0, -78.0, 3), source_z_mm=np.full(24, 70.0))
+    agree(volumes, scan)
+
+
 def test_row_window_computes_those_rows_only():
     volumes, scan = body(3), geometry(**ARC)
     whole = project(volumes, **scan)

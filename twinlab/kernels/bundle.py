@@ -167,6 +167,22 @@ def _add_cells(acc, c0, c1, c2, c3, w0, w1, w2, w3):
         acc[q] += w0 * c0[q] + w1 * c1[q] + w2 * c2[q] + w3 * c3[q]
 
 
+@njit(cache=True, inline="always")
+def _pass(out, r, acc, c0, c1, c2, c3, p0, p1, p2, p3, old, new, nk):
+    """A row's ray goes from one slab to another, ``p`` mm before the ends of the four cells just added."""
+    for k in range(nk):
+        a, b = old + k, new + k
+        out[r, k] += (acc[a] - acc[b]) - (
+            p0 * (c0[a] - c0[b]) + p1 * (c1[a] - c1[b]) + p2 * (c2[a] - c2[b]) + p3 * (c3[a] - c3[b])
+        )
+
+
+@njit(cache=True, inline="always")
+def _left(s, entry, width):
+    """Length of a cell that lies beyond ``s``."""
+    return np.float32(width - min(max(s - entry, 0.0), width))
+
+
 @njit(cache=True, fastmath={"contract", "nsz"})
 def _channel(
     columns, cells, entry, width, n, fractions, row_of, slab_of, current, acc, length, view_z, grid_z, out
@@ -178,35 +194,39 @@ def _channel(
     stride = columns.shape[1]
     acc[:] = 0.0
     e = 0
-    partial = np.empty(_GROUP, np.float32)
     for g in range(0, n, _GROUP):
         leave = entry[g + _GROUP - 1] + width[g + _GROUP - 1]
-        while e < fractions.size and fractions[e] * length < leave:
-            s = fractions[e] * length
-            for i in range(_GROUP):
-                partial[i] = min(max(s - entry[g + i], 0.0), width[g + i])
-            r, to = row_of[e], slab_of[e]
-            old, new = current[r] * nk, to * nk
-            for k in range(nk):
-                change = acc[old + k] - acc[new + k]
-                for i in range(_GROUP):
-                    change += partial[i] * (columns[cells[g + i], old + k] - columns[cells[g + i], new + k])
-                out[r, k] += change
-            current[r] = to
-            e += 1
+        c0, c1, c2, c3 = (
+            columns[cells[g]],
+            columns[cells[g + 1]],
+            columns[cells[g + 2]],
+            columns[cells[g + 3]],
+        )
         lo, hi = _window(entry[g] / length, leave / length, source_z, v_lo, v_hi, z0, dz, nz, nk, stride)
+        # passages before these cells, or where no row sees a part of them that holds anything
+        before = entry[g] if hi > lo else leave
+        while e < fractions.size and fractions[e] * length < before:
+            old, new = current[row_of[e]] * nk, slab_of[e] * nk
+            for k in range(nk):
+                out[row_of[e], k] += acc[old + k] - acc[new + k]
+            current[row_of[e]] = slab_of[e]
+            e += 1
         if hi > lo:
             _add_cells(
-                acc[lo:hi],
-                columns[cells[g], lo:hi],
-                columns[cells[g + 1], lo:hi],
-                columns[cells[g + 2], lo:hi],
-                columns[cells[g + 3], lo:hi],
-                np.float32(width[g]),
-                np.float32(width[g + 1]),
-                np.float32(width[g + 2]),
-                np.float32(width[g + 3]),
-            )
+                acc[lo:hi], c0[lo:hi], c1[lo:hi], c2[lo:hi], c3[lo:hi], np.float32(width[g]),
+                np.float32(width[g + 1]), np.float32(width[g + 2]), np.float32(width[g + 3]),
+            )  # fmt: skip
+        # passages inside these cells, now that their columns are in cache: take back what lies beyond
+        while e < fractions.size and fractions[e] * length < leave:
+            s = fractions[e] * length
+            r = row_of[e]
+            _pass(
+                out, r, acc, c0, c1, c2, c3, _left(s, entry[g], width[g]),
+                _left(s, entry[g + 1], width[g + 1]), _left(s, entry[g + 2], width[g + 2]),
+                _left(s, entry[g + 3], width[g + 3]), current[r] * nk, slab_of[e] * nk, nk,
+            )  # fmt: skip
+            current[r] = slab_of[e]
+            e += 1
 
 
 @njit(cache=True)
