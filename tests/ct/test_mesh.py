@@ -122,15 +122,15 @@ def test_faces_of_voxels_enclose_their_volume():
 
 
 def test_a_ball_has_its_chords():
-    """RMS below 1e-3 of the diameter for 120 rows of triangles on an oblique panel: the facets' own error."""
+    """RMS below 1e-4 of the diameter for 120 rows of triangles on an oblique panel; 2e-5 measured, of the facets."""
     gvxr()
     setup, centre = fine(), (20.0, 6.0, -12.0)
     found = mesh_lengths_cm([sphere(30.0, centre)], setup)[0]
     exact = ball_chords_cm(setup, 30.0, centre)
     assert exact.max() > 5.9
     error = found - exact
-    assert np.sqrt((error**2).mean()) / 6.0 < 1e-3
-    assert abs(found.sum() / exact.sum() - 1) < 1e-3
+    assert np.sqrt((error**2).mean()) / 6.0 < 1e-4
+    assert abs(found.sum() / exact.sum() - 1) < 1e-4
     for wrong in (found[::-1], found[:, ::-1]):  # neither rows nor channels are turned round
         assert np.sqrt(((wrong - exact) ** 2).mean()) / 6.0 > 0.02
 
@@ -166,7 +166,7 @@ def test_nested_meshes_displace_each_other():
     ]
     names, masses = mesh_masses(meshes, setup)
     bone = masses[names.index("bone_cortical")] / meshes[1].density
-    assert np.sqrt(((bone - ball_chords_cm(setup, 20.0, centre)) ** 2).mean()) / 4.0 < 1e-3
+    assert np.sqrt(((bone - ball_chords_cm(setup, 20.0, centre)) ** 2).mean()) / 4.0 < 1e-4
     vacuum = body(size_mm={"x": 2.0, "y": 2.0, "z": 2.0})  # air only where the box is, as around the meshes
     mine = radiograph(meshes, setup, seed=1, noise=False)
     solids = radiograph(vacuum, setup, seed=1, noise=False)
