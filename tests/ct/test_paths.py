@@ -1,14 +1,18 @@
 """Line integrals of a scan: sub-samples, solids, tilt, windows over slices, geometry that makes no sense."""
 
+import inspect
+
 import numpy as np
 import pytest
 import xarray as xr
 from scan_cases import small_phantom, small_protocol, small_trajectory
 
+from twinlab.ct import paths as paths_module
 from twinlab.ct import volume as volume_module
 from twinlab.ct.paths import line_integrals, prepare_phantom
 from twinlab.ct.sampling import Sample, sub_samples
 from twinlab.kernels.columns import prepare_materials
+from twinlab.kernels.project import project_reference
 from twinlab.phantom import from_recipe
 from twinlab.phantom.recipes import Recipe
 from twinlab.phantom.shapes import Cylinder, Ellipsoid
@@ -318,6 +322,26 @@ def test_refuses_what_cannot_be_scanned():
         line_integrals(small_phantom(), protocol, path, rows=(2, 2))
     with pytest.raises(InputError, match="device"):
         line_integrals(small_phantom(), protocol, path, device="gpu")
+
+
+def test_device_keyword_takes_the_same_rays(monkeypatch):
+    """The kernel itself runs in the simulator (tests/kernels); here it is asked with what it understands."""
+    protocol = protocol_with(
+        protocol={"flying_focal_spot": "z"}, tube={"flying_focal_spot": {"z_mm": 0.8, "radial_mm": 4.0}}
+    )
+    path = small_trajectory(protocol)
+    signature = inspect.signature(volume_module.cuda_project.project_cuda)
+
+    def on_the_cpu(volumes, *, tilt_rad, **scan):
+        signature.bind(volumes, tilt_rad=tilt_rad, **scan)
+        assert tilt_rad == 0.0
+        return project_reference(volumes, **scan)
+
+    monkeypatch.setattr(volume_module.cuda_project, "project_cuda", on_the_cpu)
+    monkeypatch.setattr(paths_module, "resolve", lambda device, where: device)
+    found = line_integrals(small_phantom(), protocol, path, device="cuda")["path"]
+    expected = line_integrals(small_phantom(), protocol, path)["path"]
+    assert float(np.abs(found - expected).max()) <= ROUNDING * float(expected.max())
 
 
 def test_air_alone_is_no_object():
