@@ -5,9 +5,9 @@ import pytest
 from scan_cases import small_phantom, small_protocol, small_trajectory
 
 from twinlab.ct import acquire, detected, line_integrals, scan_phantom, water_correction
-from twinlab.ct.detector import detected_spectrum
+from twinlab.ct.detector import detected_spectrum, dqe, efficiency
 from twinlab.ct.electronics import Faults, detector_chain, lag_response
-from twinlab.scanner import cell_solid_angle
+from twinlab.scanner import beam_fluence, cell_solid_angle, photons_per_cell
 from twinlab.schema import InputError
 
 SWANK, CHANNEL, ROW, STEP = 0.9, 0.06, 0.03, 40.0
@@ -150,6 +150,34 @@ def test_swank_factor_divides_the_quantum_variance(paths, protocol):
     plain, more = detected(paths, protocol), detected(paths, noisy)
     assert more["signal"].identical(plain["signal"]) or np.array_equal(more["signal"], plain["signal"])
     np.testing.assert_allclose(more["signal_variance"], plain["signal_variance"] / 0.8, rtol=1e-5)
+
+
+def test_dqe_of_a_narrow_spectrum_is_absorption_times_swank(protocol):
+    """Behind 3 mm of copper a spectrum is narrow: what is left is efficiency, fill factor and Swank factor."""
+    narrow = with_detector(
+        small_protocol(kv=80.0, bowtie="none", noise_kev=0.0),
+        electronics={"swank_factor": 0.8},
+        fill_factor=0.7,
+    )
+    tube = narrow.scanner.tube.model_copy(update={"filters": {"copper": 3.0}})
+    narrow = narrow.replace(scanner=narrow.scanner.model_copy(update={"tube": tube}))
+    beam = beam_fluence(narrow)[32]
+    absorbed = float(np.average(efficiency(narrow, beam["energy"].to_numpy()), weights=beam))
+    found = float(dqe(narrow)[32])
+    # the spread of energies left, 4 keV rms at 70, takes 0.5 %
+    assert found == pytest.approx(0.7 * 0.8 * absorbed, rel=0.01)
+
+
+def test_dqe_is_that_of_readings(protocol, paths):
+    """From the signals of the scan and the photons of the beam, which are computed apart."""
+    signals = detected(paths, protocol)
+    row = float(protocol.row_positions_mm()[1])
+    photons = photons_per_cell(protocol, row_mm=row).sum("energy").to_numpy()
+    mas = protocol.mas / 36
+    mean, second = (mas * signals[name][1].to_numpy() for name in ("air_signal", "air_variance"))
+    np.testing.assert_allclose(dqe(protocol), mean**2 / (second + 200.0**2) / photons, rtol=1e-6)
+    dim = protocol.replace(tube_current_ma=0.01)
+    assert (dqe(dim, water_mm=300.0) < dqe(protocol, water_mm=300.0)).all()  # electronic noise
 
 
 def test_light_is_kept_not_lost(glowing):

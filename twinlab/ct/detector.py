@@ -108,6 +108,39 @@ def detected_spectrum(
     return energy, values[:, used] * efficiency(protocol, energy) * energy**moment
 
 
+def dqe(protocol: Protocol, *, water_mm: float = 0.0) -> Array:
+    """Detective quantum efficiency at zero frequency behind water, by channel of the middle row.
+
+    Signal-to-noise ratio squared of a reading over the number of photons that meet the cell, dead borders
+    included: ``(m S)^2 / (m V + s^2) / (m N)`` with the mAs m of a view, mean signal S, its quantum variance V
+    (Swank factor in it), electronic noise s and photons N per mAs [1]_.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        With a tube current, on which the share of the electronic noise depends.
+    water_mm : float
+        In front of the detector.
+
+    Returns
+    -------
+    array (channel,)
+
+    References
+    ----------
+    .. [1] Swank RK (1973) Absorption and noise in x-ray phosphors. J Appl Phys 44:4199.
+    """
+    fluence = beam_fluence(protocol)
+    energy, detector = fluence["energy"].to_numpy(), protocol.scanner.detector
+    behind = fluence.to_numpy() * np.exp(-mass_attenuation("water", energy)[0] * water_mm / 10.0)
+    absorbed = behind * efficiency(protocol, energy)
+    cell = _gain(protocol, np.zeros(1))[0] * protocol.mas / protocol.scanner.views_per_rotation
+    variance = cell * (absorbed @ energy**2) / detector.electronics.swank_factor
+    total = variance + detector.electronic_noise_kev**2
+    photons = cell / detector.fill_factor * behind.sum(axis=1)
+    return np.asarray((cell * (absorbed @ energy)) ** 2 / total / photons, float)
+
+
 @dataclass(frozen=True)
 class SignalTables:
     """What turns line integrals of a scan into signals; made once by :func:`signal_tables`.
