@@ -150,7 +150,9 @@ def test_metal_and_padding_are_stored_unclipped(tmp_path, chest):
 )
 def test_no_value_is_clipped_whatever_the_range(low, high, step):
     hu = np.array([low, 0.0, np.nan, high / 3, high])
-    kept = store(hu)
+    kept = store(hu[None])
+    assert kept.pixels.shape == (1, 5)
+    kept = kept._replace(pixels=kept.pixels[0])
     back = kept.pixels * kept.slope + kept.intercept
     assert kept.slope == step
     assert kept.padded
@@ -213,6 +215,11 @@ def test_identifiers_follow_the_content(tmp_path, chest):
     assert len(uids) == 12
     assert all(pydicom.uid.UID(u).is_valid and len(u) <= 64 for u in uids)
     assert uid("x", 1) == uid("x", 1) != uid("x", 2)
+
+
+def test_two_tube_voltages_are_not_told_as_one(tmp_path, chest):
+    two = chest.model_copy(update={"second_kv": 140.0})
+    assert pydicom.dcmread(write_dicom(made(), tmp_path / "out", protocol=two)[0]).KVP is None
 
 
 def test_a_single_slice_can_be_written(tmp_path, chest):

@@ -159,6 +159,11 @@ def test_ct_pd_refuses_other_folders(tmp_path, scan):
     (tmp_path / "x").write_text("")
     with pytest.raises(InputError, match="new or empty folder"):
         write_ct_pd(projections, tmp_path, protocol=protocol)
+    with pytest.raises(InputError, match="upright"):
+        write_ct_pd(projections.assign_attrs(gantry_tilt_deg=9.0), tmp_path / "t", protocol=protocol)
+    two = protocol.model_copy(update={"second_kv": 140.0})
+    with pytest.raises(InputError, match="one tube voltage"):
+        write_ct_pd(projections, tmp_path / "k", protocol=two)
     with pytest.raises(InputError, match="finite"):
         write_ct_pd(
             projections.assign(projection=projections["projection"] / 0.0), tmp_path / "n", protocol=protocol

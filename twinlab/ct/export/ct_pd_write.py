@@ -46,7 +46,8 @@ def write_ct_pd(projections: xr.Dataset, folder: str | Path, *, protocol: Protoc
     Raises
     ------
     InputError
-        Geometry is missing, values are not finite, or the folder holds files.
+        Geometry is missing, values are not finite, the folder holds files; or the gantry leans or there are
+        two tube voltages, which the format cannot tell.
 
     References
     ----------
@@ -54,6 +55,12 @@ def write_ct_pd(projections: xr.Dataset, folder: str | Path, *, protocol: Protoc
     42:6964. Moen TR et al. (2021) Low-dose CT image and projection dataset. Med Phys 48:902, table IV.
     """
     check(projections, "projection", "view_angle", "source_z", where="write_ct_pd")
+    if projections.attrs.get("gantry_tilt_deg"):
+        refuse(
+            "write_ct_pd", "an upright gantry", f"a tilt of {projections.attrs['gantry_tilt_deg']:g} degrees"
+        )
+    if "tube_kv" in projections or protocol.second_kv is not None:
+        refuse("write_ct_pd", "one tube voltage", "two")
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         refuse("write_ct_pd", "a new or empty folder", folder)
@@ -64,7 +71,9 @@ def write_ct_pd(projections: xr.Dataset, folder: str | Path, *, protocol: Protoc
     slope = float(decimal(max(high - low, 1e-6) / (_STEPS - 1)))
     low = float(decimal(low))
     common = _common(projections, protocol, slope, low)
-    series = uid("projections", projections["projection"], protocol, twinlab.__version__)
+    told = ("projection", "view_angle", "source_z", "focal_shift", "tube_current")
+    made_of = [projections[name] for name in told if name in projections]
+    series = uid("projections", made_of, protocol, twinlab.__version__)
     common.StudyInstanceUID, common.SeriesInstanceUID = uid("study of", series), series
     shift = _shifts(projections)
     current = _current(projections, protocol)

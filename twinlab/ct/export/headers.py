@@ -107,7 +107,7 @@ def put_acquisition(
     d.ImageComments = SIMULATED
     d.AcquisitionNumber = 1
     d.ScanOptions = "HELIX" if helical else "AXIAL"
-    d.KVP = decimal(protocol.kv)
+    d.KVP = decimal(protocol.kv) if protocol.second_kv is None else ""  # empty where there is no one value
     d.DataCollectionDiameter = decimal(scanner.scan_fov_mm)
     d.ReconstructionDiameter = decimal(steps[2] * image.sizes["x"])
     d.DistanceSourceToDetector = decimal(scanner.source_to_detector_mm)

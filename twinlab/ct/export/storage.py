@@ -47,17 +47,18 @@ def store(hu: NDArray[Any]) -> Stored:
     hu : array
         NaN marks what was not reconstructed.
     """
-    empty = ~np.isfinite(hu)
-    filled = np.where(empty, 0.0, hu)
-    low, high = float(filled.min()), float(filled.max())
+    finite = np.isfinite(hu)
+    low = float(np.min(hu, where=finite, initial=np.inf)) if finite.any() else 0.0
+    high = float(np.max(hu, where=finite, initial=-np.inf)) if finite.any() else 0.0
     slope, intercept = 1.0, EXTENDED_INTERCEPT
     if low < intercept + 1.0 or high > intercept + _LARGEST:
         while (high - low) / slope > _LARGEST - 2:
             slope *= 2.0
         intercept = float(np.floor(low)) - slope  # the lowest value stays above 0, which is padding
-    pixels = np.rint((filled - intercept) / slope).astype(np.uint16)
-    pixels[empty] = 0
-    return Stored(pixels, slope, intercept, bool(empty.any()))
+    pixels = np.zeros(hu.shape, np.uint16)
+    for part, seen, out in zip(hu, finite, pixels, strict=True):  # slice by slice, to save memory
+        out[...] = np.where(seen, np.rint((np.where(seen, part, 0.0) - intercept) / slope), 0.0)
+    return Stored(pixels, slope, intercept, not bool(finite.all()))
 
 
 def uid(*parts: Any) -> str:
