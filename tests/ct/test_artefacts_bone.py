@@ -32,7 +32,7 @@ INSERTS += [place("water+iodine_5mg_ml", 4, 6), place("bone_cortical", 5, 6)]
     "kv", [pytest.param(80, marks=pytest.mark.slow), 120, pytest.param(140, marks=pytest.mark.slow)]
 )
 def test_inserts_read_one_energy_when_their_matter_is_known(kv):
-    setting = disc_protocol(kv)
+    setting = disc_protocol(kv, views=328)
     paths = disc_paths(setting, [Disc("water"), *INSERTS])
     scan = ct.acquire(paths, setting, seed=1, noise=False)
     grid = square_grid(105)
@@ -59,7 +59,7 @@ def test_inserts_read_one_energy_when_their_matter_is_known(kv):
 
 
 def test_bone_is_found_by_its_ct_number():
-    setting = disc_protocol(120)
+    setting = disc_protocol(120, views=328)
     bones = [Disc("bone_cortical", -45.0, 0.0, 12.0), Disc("bone_cortical", 45.0, 0.0, 12.0)]
     scan = ct.acquire(disc_paths(setting, [Disc("water", radius=80.0), *bones]), setting, seed=1, noise=False)
     grid = square_grid(85)

@@ -25,9 +25,11 @@ def scan_of(setting, discs, noise=False):
     return ct.acquire(disc_paths(setting, [BODY, *BONES, FAT, *discs]), setting, seed=2, noise=noise)
 
 
-@pytest.mark.parametrize(("material", "radius"), [("titanium", 7.0), ("iron", 3.0)])
+@pytest.mark.parametrize(
+    ("material", "radius"), [("titanium", 7.0), pytest.param("iron", 3.0, marks=pytest.mark.slow)]
+)
 def test_streaks_of_metal_fall(material, radius):
-    setting = disc_protocol(140)
+    setting = disc_protocol(140, views=328)
     grid = square_grid(155, 1.5)
     true = reconstruct(scan_of(setting, []), setting, grid=grid)
     scan = scan_of(setting, hips(material, radius))

@@ -29,9 +29,9 @@ def rings(hu, true) -> float:
     return float(np.sqrt((mean[7:79] ** 2).mean()))
 
 
-@pytest.fixture(scope="module", params=[1, 8])
+@pytest.fixture(scope="module", params=[pytest.param(1, marks=pytest.mark.slow), 8])
 def scans(request):
-    setting = disc_protocol(120, rows=request.param)
+    setting = disc_protocol(120, rows=request.param, views=328)
     scan = ct.acquire(disc_paths(setting, [Disc("water"), ROD]), setting, seed=3, noise=False)
     gain = np.random.default_rng(5).normal(1.0, 0.01, scan["projection"].shape[1:])
     return setting, scan, with_gains(scan, gain)
@@ -66,8 +66,8 @@ def test_a_helix_is_corrected_too():
     gain = np.random.default_rng(5).normal(1.0, 0.01, scan["projection"].shape[1:])
     drifted = with_gains(scan, gain)
     error = ring_correction(drifted)["projection"] - scan["projection"]
-    # The median's own error again, with that of the parabola over 31 cells a quarter of the gains' spread; the rim of the centred disc, which
-    # does not move from view to view, is left to itself.
+    # The median's own error again, with that of the parabola over 31 cells: a quarter of the gains' spread. The
+    # rim of the centred disc, which does not move from view to view, is left to itself.
     assert float(np.abs(error).median()) < 0.3 * float(np.log(gain).std())
 
 

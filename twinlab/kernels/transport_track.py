@@ -50,7 +50,7 @@ def _slab(p, d, low, high):
 
 
 @njit(**INLINE)
-def _box(x, y, z, u, v, w, size):
+def box(x, y, z, u, v, w, size):
     """Entry (0 when inside) and exit distance of the grid box; exit <= entry when the ray misses."""
     a, b = _slab(x, u, _ZERO, size[0])
     c, d = _slab(y, v, _ZERO, size[1])
@@ -237,7 +237,7 @@ def trace(history, k0, k1, grid, tables, source, voxel, energy_list, fluence):
     while True:
         energy = np.float32(e) * _UNIT
         row, f = energy_position(energy)
-        start, stop = _box(x, y, z, u, v, w, grid.size)
+        start, stop = box(x, y, z, u, v, w, grid.size)
         border = _world_exit(x, y, z, u, v, w, grid.world)
         missed = stop <= start
         if missed:

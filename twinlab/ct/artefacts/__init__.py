@@ -6,7 +6,10 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
     submod_attrs={
         "bone": ["Dense", "bone_correction"],
+        "grid": ["grid_transmission", "primary_transmission"],
         "metal": ["metal_correction"],
+        "scatter": ["scatter_by_transport"],
+        "convolution": ["ScatterKernel", "scatter_correction", "scatter_kernel"],
         "rings": ["ring_correction"],
     },
 )
