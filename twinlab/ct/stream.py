@@ -17,6 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from twinlab.ct.artefacts.scatter import on_cells
 from twinlab.ct.corrections import water_correction
 from twinlab.ct.detector import SignalTables, mean_signals, signal_attrs, signal_tables
 from twinlab.ct.electronics import Chain, Faults, detector_chain
@@ -25,6 +26,7 @@ from twinlab.ct.resume import Store
 from twinlab.ct.sampling import Sample, sub_samples
 from twinlab.ct.scan import mas_per_view, scan_attrs
 from twinlab.ct.volume import Volume, prepare_phantom
+from twinlab.kernels.device import Device, resolve
 from twinlab.keys import content_key, source_key
 from twinlab.phantom.recipes import Recipe
 from twinlab.phantom.shapes import Shape
@@ -57,6 +59,7 @@ def scan_phantom(
     out: str | Path | None = None,
     block_views: int | None = None,
     progress: bool = False,
+    device: Device = "cpu",
 ) -> xr.Dataset:
     """Water-corrected projections of a phantom, as a scanner with all its parts would give them.
 
@@ -88,6 +91,8 @@ def scan_phantom(
         Views in a block. Default: as many as hold 128 MiB.
     progress : bool
         Say the cost, then show a bar on standard error.
+    device : "auto", "cpu" or "cuda"
+        Where voxels are projected, see :func:`twinlab.ct.line_integrals`.
 
     Returns
     -------
@@ -99,6 +104,7 @@ def scan_phantom(
     InputError
         See :func:`twinlab.ct.line_integrals` and :func:`twinlab.ct.acquire`; ``out`` is no ``.npy`` file.
     """
+    where = resolve(device, where="scan_phantom")
     per_view = mas_per_view(trajectory, protocol, mas=mas)
     n_view, n_row = trajectory.sizes["view"], protocol.row_positions_mm().size
     shape = (n_view, n_row, protocol.scanner.detector.n_channels)
@@ -118,7 +124,7 @@ def scan_phantom(
         tables.air, _scatter_key(scatter), vars(chain.faults), variance, volume.basis.basis_mu,
     ]  # fmt: skip
     store = Store(out, shape, key=lambda: content_key(settings), variance=variance)
-    scan = _Scan(phantom, protocol, trajectory, volume, samples, tables, (lo, hi), scatter)
+    scan = _Scan(phantom, protocol, trajectory, volume, samples, tables, (lo, hi), scatter, where)
     words = _read_blocks(scan, chain, store, per_view, size, progress)
     coords = {name: first[name] for name in ("row", "fan_angle", "u") if name in first.coords}
     data = {"projection": label("projection", store.projection, coords)}
@@ -150,6 +156,7 @@ class _Scan:
     tables: SignalTables
     window: tuple[NDArray[np.int64], NDArray[np.int64]]
     scatter: Scatter | xr.DataArray | None
+    device: Device
 
     def signals(self, views: slice) -> tuple[NDArray[np.float32], NDArray[np.float32], xr.Dataset]:
         """Mean and variance per mAs of a block (view, row, channel), and a Dataset that names them."""
@@ -158,7 +165,13 @@ class _Scan:
         total: list[NDArray[np.float32]] = []
         for sample in self.samples:
             paths = line_integrals(
-                self.phantom, self.protocol, part, rows=rows, sample=sample, volume=self.volume
+                self.phantom,
+                self.protocol,
+                part,
+                rows=rows,
+                sample=sample,
+                volume=self.volume,
+                device=self.device,
             )
             own = [np.empty(paths["path"].shape[1:], np.float32) for _ in range(2)]
             mean_signals(paths, self.tables, *own)
@@ -246,24 +259,7 @@ def _rows_of(
 
 
 def _scatter_of(scatter: Scatter | xr.DataArray, block: xr.Dataset) -> NDArray[np.float32]:
-    if callable(scatter):
-        added = np.asarray(scatter(block), np.float32)
-    else:
-        at = {
-            "view": block["view"].to_numpy(),
-            "row": block["row"].to_numpy(),
-            "channel": np.arange(block.sizes["channel"]),
-        }
-        held = {
-            axis: np.clip(place, *np.asarray(scatter[axis])[[0, -1]])
-            for axis, place in at.items()
-            if axis in scatter.dims and scatter.sizes[axis] > 1
-        }
-        single = {axis: 0 for axis in at if axis in scatter.dims and scatter.sizes[axis] == 1}
-        added = np.asarray(scatter.isel(single).interp(held).to_numpy(), np.float32)
-        if single:
-            kept = [slice(None) if axis in held else np.newaxis for axis in at]
-            added = np.broadcast_to(added[tuple(kept)], block["signal"].shape)
+    added = np.asarray(scatter(block), np.float32) if callable(scatter) else on_cells(scatter, block)
     if added.shape != block["signal"].shape or not np.isfinite(added).all() or added.min() < 0:
         refuse("scan_phantom: scatter", f"finite values of 0 or more, {block['signal'].shape}", added.shape)
     return added
@@ -313,7 +309,8 @@ def simulate(
     isocentre_mm : (x, y)
     start_angle_deg : float
     **scan
-        Further arguments of :func:`scan_phantom`: ``scatter``, ``faults``, ``progress``, ``out``.
+        Further arguments of :func:`scan_phantom`: ``scatter``, ``faults``, ``progress``, ``out``,
+        ``device``.
 
     Returns
     -------
