@@ -81,20 +81,25 @@ def project(
     channel_step, row_step = channel[1] - channel[0], attrs["row_pitch_mm"]
     beta, z = geometry["view_angle"].values, geometry["source_z"].values
     radius, detector = attrs["source_to_isocentre_mm"], attrs["source_to_detector_mm"]
+    sine, cosine = np.sin(beta)[:, None, None], np.cos(beta)[:, None, None]
+    shift = geometry["focal_shift"].values if "focal_shift" in geometry else np.zeros((beta.size, 3))
+    tangential, radial, lift = (shift[:, i, None, None] for i in range(3))
+    out_x = (radius + radial) * sine + tangential * cosine
+    out_y = -(radius + radial) * cosine + tangential * sine
     source = np.stack(
-        [attrs["isocentre_x_mm"] + radius * np.sin(beta), attrs["isocentre_y_mm"] - radius * np.cos(beta), z],
-        -1,
-    )[:, None, None]
+        [attrs["isocentre_x_mm"] + out_x, attrs["isocentre_y_mm"] + out_y, z[:, None, None] + lift], -1
+    )
     total = np.zeros((beta.size, row.size, channel.size), np.float64)
     for dc in (np.arange(channel_samples) + 0.5) / channel_samples - 0.5:
         for dr in (np.arange(row_samples) + 0.5) / row_samples - 0.5:
             c, v = channel + dc * channel_step, row + dr * row_step
             along = np.full_like(c, detector) if flat else detector * np.cos(c)
             across = c if flat else detector * np.sin(c)
-            sine, cosine = np.sin(beta)[:, None, None], np.cos(beta)[:, None, None]
-            x, y = np.broadcast_arrays(-sine * along + cosine * across, cosine * along + sine * across)[:2]
-            length = np.sqrt(x**2 + y**2 + v[None, :, None] ** 2)
-            way = (x / length, y / length, v[None, :, None] / length)
+            x = -sine * (along + radial) + cosine * (across - tangential)
+            y = cosine * (along + radial) + sine * (across - tangential)
+            rise = v[None, :, None] - lift
+            length = np.sqrt(x**2 + y**2 + rise**2)
+            way = (x / length, y / length, rise / length)
             for body in objects:
                 total += body.water * _chord(source, way, body)
     out = geometry.copy()

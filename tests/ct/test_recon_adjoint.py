@@ -93,7 +93,9 @@ def test_inputs_that_cannot_be_used_are_refused() -> None:
         (good, {"grid": {"z": [0.0], "y": [0.0]}}, "coordinates z, y, x"),
         (good, {"grid": {**GRID, "x": [1.0, 0.0]}}, "ascending"),
         (good, {"grid": {**GRID, "x": [0.0, 600.0]}}, "within"),
-        (good.assign_attrs(views_per_rotation=91), {}, "even number of views"),
+        (good.assign_attrs(views_per_rotation=7), {}, "8 views"),
+        (good, {"truncation": "mend"}, "extrapolate, refuse, ignore"),
+        (good.isel(view=slice(0, 0)), {}, "at least one view"),
         (good.assign_attrs(views_per_rotation=92), {}, "even steps"),
         (good.assign_attrs(mode="topogram"), {}, "helical"),
         (good.assign_attrs(mu_water_per_mm=0.0), {}, "mu_water_per_mm"),
@@ -108,5 +110,5 @@ def test_inputs_that_cannot_be_used_are_refused() -> None:
     axial = scan(**SMALL, mode="axial")
     with pytest.raises(InputError, match="zero where"):
         adjoint(np.ones((1, 6, 7)), axial, grid={**GRID, "z": [10.0]})
-    with pytest.raises(InputError, match="whole rotations"):
-        reconstruct(noisy(axial.isel(view=slice(0, 80)), np.random.default_rng(0)), grid=GRID)
+    with pytest.raises(InputError, match="half a rotation and the fan"):
+        reconstruct(noisy(axial.isel(view=slice(0, 45)), np.random.default_rng(0)), grid=GRID)

@@ -151,43 +151,42 @@ def test_running_sums_and_their_transpose() -> None:
 @pytest.mark.parametrize("periodic", [False, True])
 def test_shift_over_views_and_its_transpose(periodic: bool) -> None:
     rng = np.random.default_rng(2)
-    data = rng.standard_normal((12, 3, 5))
-    shift = np.arange(12) if periodic else np.arange(4, 8)
-    n = shift.size
-    offset, weight = np.array([[-3, -2, -1, 0, 1]]), rng.uniform(size=(1, 2, 5))
+    data = rng.standard_normal((26, 3, 5))
+    n = 7
+    segments, circle = np.array([[1, 12, 2]]), np.array([periodic])  # every other view from view 1 on
+    segment, base = np.zeros(n, np.int64), np.linspace(-0.4, 11.3, n)
+    channel, share = np.array([[-0.3, -0.1, 0.0, 0.1, 0.3]]), rng.uniform(size=(n, 5))
     lo, hi = np.zeros(n, np.int64), np.full(n, 3)
     out = np.zeros((n, 3, 5))
-    shift_views(
-        data,
-        np.array([0]),
-        np.array([12]),
-        np.array([periodic]),
-        np.zeros(n, np.int64),
-        shift,
-        offset,
-        weight,
-        lo,
-        hi,
-        out,
-    )
-    view = (shift[2] + offset[0, 4] + np.arange(2)) % 12
-    assert out[2, 1, 4] == pytest.approx((weight[0, :, 4] * data[view, 1, 4]).sum(), rel=1e-12)
+    places = (segments, circle, segment, base, channel, share, lo, hi)
+    shift_views(data, *places, out)
+    x = np.arange(26.0)[:, None, None]
+    quintic = 1e-4 * (x - 8.0) ** 5 + np.zeros_like(data)
+    exact = np.zeros_like(out)
+    shift_views(quintic, *places, exact)
+    # six points reproduce a polynomial of degree five, one-sided at the ends of an open path
+    place = 1.0 + 2.0 * (base[2] + channel[0])
+    assert exact[2, 1] == pytest.approx(share[2] * 1e-4 * (place - 8.0) ** 5, rel=1e-9)
+    if not periodic:
+        place = 1.0 + 2.0 * (base[0] + channel[0])
+        assert exact[0, 1] == pytest.approx(share[0] * 1e-4 * (place - 8.0) ** 5, rel=1e-9)
     other, back = rng.standard_normal(out.shape), np.zeros_like(data)
-    shift_views_adjoint(other, np.arange(n), int(shift[0]), 12, periodic, offset[0], weight[0], lo, hi, back)
+    shift_views_adjoint(other, *places, back)
     assert (out * other).sum() == pytest.approx((data * back).sum(), rel=1e-10)
 
 
 def test_filter_is_a_matrix_product_and_has_its_transpose() -> None:
     rng = np.random.default_rng(3)
     parallel, cone = rng.standard_normal((2, 3, 5)), rng.uniform(0.9, 1, (4, 5))
-    matrix = rng.standard_normal((5, 700))  # wider than a block
+    matrices = rng.standard_normal((2, 5, 700))  # wider than a block
+    kind = np.array([1, 0])
     lo, hi, first, n_t = np.array([0, 1]), np.array([3, 4]), np.array([2, 90]), np.array([600, 9])
     out = np.zeros((2, 3, 600))
-    filter_rows(parallel, cone, np.pad(matrix, ((0, 3), (0, 0))), first, n_t, lo, hi, out)
-    assert out[1, 2, :9] == pytest.approx((parallel[1, 2] * cone[3]) @ matrix[:, 90:99], abs=1e-12)
-    assert out[0, 1] == pytest.approx((parallel[0, 1] * cone[1]) @ matrix[:, 2:602], abs=1e-12)
+    filter_rows(parallel, cone, np.pad(matrices, ((0, 0), (0, 3), (0, 0))), kind, first, n_t, lo, hi, out)
+    assert out[1, 2, :9] == pytest.approx((parallel[1, 2] * cone[3]) @ matrices[0, :, 90:99], abs=1e-12)
+    assert out[0, 1] == pytest.approx((parallel[0, 1] * cone[1]) @ matrices[1, :, 2:602], abs=1e-12)
     other, back = rng.standard_normal(out.shape), np.empty_like(parallel)
-    transposed = np.ascontiguousarray(np.pad(matrix.T, ((0, 8), (0, 0))))
-    filter_rows_adjoint(other, cone, transposed, first, n_t, lo, hi, back)
+    transposed = np.ascontiguousarray(np.pad(np.moveaxis(matrices, 1, 2), ((0, 0), (0, 8), (0, 0))))
+    filter_rows_adjoint(other, cone, transposed, kind, first, n_t, lo, hi, back)
     used = np.arange(600) < n_t[:, None, None]
     assert (out * other * used).sum() == pytest.approx((parallel * back).sum(), rel=1e-10)

@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "denoiser": ["Denoiser", "denoise"],
         "denoiser_training": ["train_denoiser"],
         "detector": ["Extra", "detected"],
+        "filters": ["fit_kernel"],
         "recon": ["adjoint", "reconstruct"],
         "paths": ["line_integrals"],
         "sampling": ["Sample", "sub_samples"],

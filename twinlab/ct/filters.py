@@ -8,9 +8,10 @@ ramp and apodisation in one, applied as a matrix product and transposed exactly.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +20,8 @@ from scipy.interpolate import make_interp_spline
 from scipy.special import dawsn
 
 from twinlab.schema import refuse
+
+EDGE_CHANNELS = 4  # whose mean continues a truncated row
 
 
 @dataclass(frozen=True)
@@ -50,28 +53,30 @@ KERNELS: Mapping[str, Kernel] = {
 }
 
 
-def get(name: str) -> Kernel:
-    """Kernel by name.
+def get(kernel: str | Kernel) -> Kernel:
+    """Kernel by name; a kernel is handed through.
 
     Raises
     ------
     InputError
         No kernel of that name.
     """
-    if name not in KERNELS:
-        refuse("kernel", f"one of {', '.join(KERNELS)}", repr(name))
-    return KERNELS[name]
+    if isinstance(kernel, Kernel):
+        return kernel
+    if kernel not in KERNELS:
+        refuse("kernel", f"one of {', '.join(KERNELS)}, or a Kernel", repr(kernel))
+    return KERNELS[kernel]
 
 
-def mtf(name: str, frequency_per_mm: ArrayLike) -> NDArray[np.float64]:
+def mtf(kernel: str | Kernel, frequency_per_mm: ArrayLike) -> NDArray[np.float64]:
     """Modulation transfer that a kernel leaves in the image plane.
 
     Detector aperture, focal spot and gantry rotation act before the reconstruction and multiply it.
 
     Parameters
     ----------
-    name : str
-        "ramp", "smooth", "standard" or "sharp".
+    kernel : str or Kernel
+        "ramp", "smooth", "standard", "sharp", or one of :func:`fit_kernel`.
     frequency_per_mm : array_like
         Radial spatial frequency, 1/mm.
 
@@ -90,11 +95,67 @@ def mtf(name: str, frequency_per_mm: ArrayLike) -> NDArray[np.float64]:
     >>> mtf("standard", [0.0, 0.40, 0.65]).round(3).tolist()
     [1.0, 0.5, 0.1]
     """
-    kernel = get(name)
+    chosen = get(kernel)
     frequency = np.abs(np.asarray(frequency_per_mm, dtype=np.float64))
-    if math.isinf(kernel.mtf50_per_mm):
+    if math.isinf(chosen.mtf50_per_mm):
         return np.ones_like(frequency)
-    return np.exp(-math.log(2.0) * (frequency / kernel.mtf50_per_mm) ** kernel.exponent)
+    return np.exp(-math.log(2.0) * (frequency / chosen.mtf50_per_mm) ** chosen.exponent)
+
+
+def fit_kernel(
+    mtf50_per_cm: float, mtf10_per_cm: float, *, aperture_mm: Sequence[float] = (), name: str = ""
+) -> Kernel:
+    """Kernel whose image has a given modulation transfer at two points.
+
+    Parameters
+    ----------
+    mtf50_per_cm, mtf10_per_cm : float
+        Frequencies, line pairs per cm, at which the transfer is to be 0.5 and 0.1.
+    aperture_mm : sequence of float
+        Widths at the isocentre of what blurs before the reconstruction (:func:`apertures_mm`): their transfer
+        ``sinc(width f)`` is made good. None: the request is the kernel's own transfer.
+    name : str
+        Default: the two figures.
+
+    Returns
+    -------
+    Kernel
+        ``exp(-a f^n)`` through both points, divided by the apertures.
+
+    Raises
+    ------
+    InputError
+        The frequencies do not ascend, or the apertures alone blur more than is asked.
+
+    Examples
+    --------
+    >>> kernel = fit_kernel(4.6, 7.8)
+    >>> mtf(kernel, [0.46, 0.78]).round(3).tolist()
+    [0.5, 0.1]
+    """
+    if not 0.0 < mtf50_per_cm < mtf10_per_cm < math.inf:
+        refuse("fit_kernel", "0 < mtf50_per_cm < mtf10_per_cm", f"{mtf50_per_cm:g} and {mtf10_per_cm:g}")
+    frequency = np.array([mtf50_per_cm, mtf10_per_cm]) / 10.0
+    before = np.ones(2)
+    for width in aperture_mm:
+        before = before * np.sinc(width * frequency)
+    wanted = np.array([0.5, 0.1]) / np.maximum(before, 1e-9)
+    if not (before[1] > 0.1 and 1.0 > wanted[0] > wanted[1]):
+        blur = " and ".join(f"{m:.2f} at {10 * f:g} lp/cm" for m, f in zip(before, frequency, strict=True))
+        refuse(
+            "fit_kernel", "a transfer below that of the detector cell and focal spot", f"they leave {blur}"
+        )
+    loss = -np.log(wanted)
+    exponent = math.log(loss[1] / loss[0]) / math.log(frequency[1] / frequency[0])
+    half = float(frequency[0] * (math.log(2.0) / loss[0]) ** (1.0 / exponent))
+    tenth = half * (math.log(10.0) / math.log(2.0)) ** (1.0 / exponent)
+    return Kernel(name or f"mtf {mtf50_per_cm:g}/{mtf10_per_cm:g}", half, tenth)
+
+
+def apertures_mm(scanner: Any) -> tuple[float, float]:
+    """Widths at the isocentre of a detector channel and of the focal spot, mm."""
+    scale = scanner.source_to_isocentre_mm / scanner.source_to_detector_mm
+    return scanner.detector.channel_pitch_mm * scale, scanner.tube.focal_spot_mm[0] * (1.0 - scale)
 
 
 def ramp_kernel(lag_mm: ArrayLike, nyquist_per_mm: float) -> NDArray[np.float64]:
@@ -125,7 +186,7 @@ def ramp_kernel(lag_mm: ArrayLike, nyquist_per_mm: float) -> NDArray[np.float64]
 
 
 def apodised_kernel(
-    name: str, *, step_mm: float, count: int, nyquist_per_mm: float, interpolation_mm: float = 0.0
+    name: str | Kernel, *, step_mm: float, count: int, nyquist_per_mm: float, interpolation_mm: float = 0.0
 ) -> NDArray[np.float64]:
     """Spatial filter kernel ``integral |f| A(f) exp(2 pi i f s) df`` at lags ``0, step, 2 step, ...``.
 
@@ -153,7 +214,8 @@ def apodised_kernel(
     InputError
         Unknown kernel.
     """
-    limit = min(0.5 / step_mm, nyquist_per_mm) if name == "ramp" else 0.5 / step_mm
+    sharp_end = math.isinf(get(name).mtf50_per_mm)
+    limit = min(0.5 / step_mm, nyquist_per_mm) if sharp_end else 0.5 / step_mm
     lag = step_mm * np.arange(count)
     width = limit / 4.0
     x = math.pi * width * lag
@@ -166,7 +228,7 @@ def apodised_kernel(
     if interpolation_mm > 0.0:
         response = response / np.sinc(np.minimum(frequency, limit) * interpolation_mm) ** 2
     # the sharp edge of "ramp" is integrated badly by a sum: closed form for it, the sum for the smooth rest
-    edge = float(response[inside][-1]) if name == "ramp" else 0.0
+    edge = float(response[inside][-1]) if sharp_end else 0.0
     rest = frequency * (response - edge * inside - (1.0 - edge) * np.exp(-((frequency / width) ** 2)))
     taps = (1.0 - edge) * smooth_ramp + irfft(rest, length)[:count] / step_mm
     return taps + edge * ramp_kernel(lag, limit)
@@ -202,14 +264,30 @@ def interpolation_matrix(position: ArrayLike, n_channels: int) -> NDArray[np.flo
     return matrix
 
 
+def _continued(samples: NDArray[np.float64], beyond: tuple[int, int]) -> NDArray[np.float64]:
+    """Fold channels beyond the ends of a row onto the mean of its last ones, times a quarter of an ellipse."""
+    left, right = beyond
+    n = samples.shape[1] - left - right
+    inner = samples[:, left : left + n].copy()
+    edge = min(EDGE_CHANNELS, n)
+    if left:
+        profile = np.sqrt(1.0 - ((np.arange(left)[::-1] + 0.5) / left) ** 2)
+        inner[:, :edge] += (samples[:, :left] @ profile)[:, None] / edge
+    if right:
+        profile = np.sqrt(1.0 - ((np.arange(right) + 0.5) / right) ** 2)
+        inner[:, n - edge :] += (samples[:, left + n :] @ profile)[:, None] / edge
+    return inner
+
+
 def filter_matrix(
-    name: str,
+    name: str | Kernel,
     *,
     channel_position: ArrayLike,
     first: int,
     n_channels: int,
     step_mm: float,
     out: tuple[int, int],
+    beyond: tuple[int, int] = (0, 0),
 ) -> NDArray[np.float64]:
     """Matrix from the channels of a row (one parallel angle) to the filtered parallel projection.
 
@@ -226,6 +304,8 @@ def filter_matrix(
         Parallel step, half the channel step at the isocentre.
     out : tuple of int
         Range of output indices ``[lo, hi)``: samples at ``t = i * step_mm``.
+    beyond : tuple of int
+        Channels by which a truncated row is continued at its ends, down to zero along an ellipse.
 
     Returns
     -------
@@ -245,7 +325,7 @@ def filter_matrix(
     taps = apodised_kernel(
         name, step_mm=step_mm, count=reach, nyquist_per_mm=0.25 / step_mm, interpolation_mm=step_mm
     )
-    samples = interpolation_matrix(position, n_channels)
+    samples = _continued(interpolation_matrix(position + beyond[0], n_channels + sum(beyond)), beyond)
     # linear convolution along t: lags from -(reach - 1) to reach - 1, no wrap-around
     length = next_fast_len(2 * reach + position.size, real=True)
     ring = np.zeros(length)

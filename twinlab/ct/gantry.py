@@ -5,33 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from twinlab.ct.source_path import Segment, segments_of
 from twinlab.schema import check, refuse, spacing
 
-TAPS = 6  # Lagrange interpolation over views
+PARALLEL_MM = 1e7  # source to isocentre, and to the detector, that stand for parallel rays
+HALF_FAN = 0.05  # of the panel's width: a larger offset of its middle makes it an offset panel
 HELICAL_MARGIN = (
     0.25  # most rows beyond the detector, as a fraction of it, that repeat its edge in fast helices
 )
 HELICAL_MARGIN_WEIGHT = 1e-3  # so low that they count only where nothing else sees the voxel
 FULL_WEIGHT = 0.6  # |q| up to which a row counts fully
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Views that one source path covers: a helix, or one rotation of an axial scan (periodic)."""
-
-    first: int
-    count: int
-    start_angle_rad: float
-    start_z_mm: float
-    slope_mm_per_rad: float
-    periodic: bool
 
 
 @dataclass(frozen=True)
@@ -51,11 +40,34 @@ class Geometry:
     first_channel: float  # rad (arc) or mm (flat)
     channel_step: float
     segments: tuple[Segment, ...]
+    tilt_rad: float = 0.0
+
+    @property
+    def offset_panel(self) -> bool:
+        """Whether the detector is shifted so far that one side of the field is seen from one direction only."""
+        ends = self.first_channel, self.first_channel + self.channel_step * (self.n_channels - 1)
+        shifted = abs(ends[0] + ends[1]) > 2.0 * HALF_FAN * (ends[1] - ends[0])
+        return shifted and all(s.periodic for s in self.segments)
+
+    @property
+    def shares(self) -> bool:
+        """Whether opposite rays hold shares of a reading that add up (short scans, offset panels)."""
+        return self.offset_panel or any(s.short for s in self.segments)
+
+    @property
+    def apart(self) -> bool:
+        """Whether every table position is reconstructed by itself: opposite shares, tilted planes."""
+        return self.shares or self.tilt_rad != 0.0
+
+    @property
+    def shifts_mm(self) -> tuple[tuple[float, float, float], ...]:
+        """Displacements of the focal spot that occur, (tangential, radial, z)."""
+        return tuple(sorted({s.shift_mm for s in self.segments}))
 
     @property
     def angles_per_rotation(self) -> int:
         """Parallel projections per rotation, an even number."""
-        return self.views_per_rotation
+        return self.views_per_rotation + self.views_per_rotation % 2
 
     @property
     def angle_step_rad(self) -> float:
@@ -75,15 +87,41 @@ class Geometry:
 
     @property
     def fan_angle_rad(self) -> NDArray[np.float64]:
-        """Fan angle of the channels, shape (channel,)."""
+        """Fan angle of the channels seen from the focal spot at rest, shape (channel,)."""
         channel = self.first_channel + self.channel_step * np.arange(self.n_channels)
         return np.asarray(np.arctan(channel / self.detector_mm) if self.flat else channel, dtype=np.float64)
 
-    def channel_position(self, t_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    def ray_angle(self, shift_mm: tuple[float, float, float]) -> NDArray[np.float64]:
+        """Angle between the channels' rays and the central one, from a displaced focal spot, rad."""
+        tangential, radial, _ = shift_mm
+        fan = self.fan_angle_rad
+        length = self.detector_mm / np.cos(fan) if self.flat else self.detector_mm
+        across, along = length * np.sin(fan) - tangential, length * np.cos(fan) + radial
+        return np.asarray(np.arctan2(across, along), dtype=np.float64)
+
+    def focus(self, shift_mm: tuple[float, float, float]) -> tuple[float, float]:
+        """Distance of a displaced focal spot from the isocentre, mm, and its angle seen from there, rad."""
+        tangential, radial, _ = shift_mm
+        return math.hypot(tangential, self.radius_mm + radial), math.atan2(
+            tangential, self.radius_mm + radial
+        )
+
+    def channel_position(
+        self, t_mm: NDArray[np.float64], shift_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    ) -> NDArray[np.float64]:
         """Fractional channel index of parallel offsets ``t``."""
-        angle = np.arcsin(np.clip(t_mm / self.radius_mm, -0.99, 0.99))
-        coordinate = self.detector_mm * np.tan(angle) if self.flat else angle
-        return (coordinate - self.first_channel) / self.channel_step
+        tangential, radial, _ = shift_mm
+        distance, ahead = self.focus(shift_mm)
+        angle = np.arcsin(np.clip(t_mm / distance, -0.99, 0.99)) - ahead
+        if self.flat:
+            coordinate = tangential + (self.detector_mm + radial) * np.tan(angle)
+        else:  # where the ray meets the arc around the focal spot at rest
+            along = radial * np.cos(angle) - tangential * np.sin(angle)
+            beside = tangential**2 + radial**2 - self.detector_mm**2
+            length = along + np.sqrt(along**2 - beside)
+            x, y = tangential + length * np.sin(angle), length * np.cos(angle) - radial
+            coordinate = np.arctan2(x, y)
+        return np.asarray((coordinate - self.first_channel) / self.channel_step, dtype=np.float64)
 
     def cone_cosine(self) -> NDArray[np.float64]:
         """Cosine of the cone angle, shape (row, channel): path in the plane per path along the ray."""
@@ -116,6 +154,8 @@ class Geometry:
         with good dose usage for arbitrary pitch, Phys Med Biol 49 (2004) 2209-2218.
         """
         q = np.abs(2.0 * np.arange(self.n_rows) + 1.0 - self.n_rows) / self.n_rows
+        if self.shares:  # every ray is needed
+            return np.ones(self.n_rows)
         taper = np.clip((q - FULL_WEIGHT) / (1.0 - FULL_WEIGHT), 0.0, 1.0)
         weight = np.cos(0.5 * math.pi * taper) ** 2
         return np.pad(weight, self.margin_rows, constant_values=HELICAL_MARGIN_WEIGHT)
@@ -127,10 +167,11 @@ def geometry_of(projections: xr.Dataset, *, where: str = "reconstruct") -> Geome
     Parameters
     ----------
     projections : Dataset
-        Variables ``view_angle`` (rad) and ``source_z`` (mm) over view; coordinates ``row`` (mm) and
-        ``fan_angle`` (rad) or ``u`` (mm) over channel; attrs ``source_to_isocentre_mm``,
+        Variables ``view_angle`` (rad) and ``source_z`` (mm) over view, ``focal_shift`` (view, shift_axis) in mm
+        where the focal spot flies; coordinates ``row`` (mm) and ``fan_angle`` (rad) or ``u`` (mm) over channel,
+        or ``t`` (mm, without the distances) for parallel rays; attrs ``source_to_isocentre_mm``,
         ``source_to_detector_mm``, ``isocentre_x_mm``, ``isocentre_y_mm``, ``views_per_rotation``, ``mode``;
-        ``row_pitch_mm`` for a detector of one row.
+        ``row_pitch_mm`` for a detector of one row; ``gantry_tilt_deg`` where the gantry is tilted.
 
     Returns
     -------
@@ -142,27 +183,34 @@ def geometry_of(projections: xr.Dataset, *, where: str = "reconstruct") -> Geome
         Something is missing, uneven, or a path that the method does not cover.
     """
     check(projections, "view_angle", "source_z", where=where)
-    needed = ("source_to_isocentre_mm", "source_to_detector_mm", "isocentre_x_mm", "isocentre_y_mm")
-    for name in (*needed, "views_per_rotation", "mode"):
-        if name not in projections.attrs:
-            refuse(where, f"attribute {name!r} of the projections", f"attributes {sorted(projections.attrs)}")
     attrs = projections.attrs
-    flat = "fan_angle" not in projections.coords
-    channel = "u" if flat else "fan_angle"
+    coords = projections.coords
+    parallel = "t" in coords
+    distances = () if parallel else ("source_to_isocentre_mm", "source_to_detector_mm")
+    for name in (*distances, "isocentre_x_mm", "isocentre_y_mm", "views_per_rotation", "mode"):
+        if name not in attrs:
+            refuse(where, f"attribute {name!r} of the projections", f"attributes {sorted(attrs)}")
+    flat = "fan_angle" not in coords
+    channel = "t" if parallel else "u" if flat else "fan_angle"
     for name in (channel, "row"):
-        if name not in projections.coords:
-            names = sorted(map(str, projections.coords))
+        if name not in coords:
+            names = sorted(map(str, coords))
             refuse(where, f"coordinate {name!r} of the projections", f"coordinates {names}")
     row = np.asarray(projections["row"], dtype=float)
+    if row.size == 0 or projections.sizes["view"] == 0:
+        refuse(where, "projections of at least one view and row", f"{dict(projections.sizes)}")
     if row.size == 1 and "row_pitch_mm" not in attrs:
         refuse(where, "attribute 'row_pitch_mm' for a detector of one row", f"attributes {sorted(attrs)}")
     views = int(attrs["views_per_rotation"])
-    if views < 8 or views % 2:
-        refuse(where, "an even number of views per rotation, 8 or more", attrs["views_per_rotation"])
+    if views < 8:
+        refuse(where, "8 views per rotation or more", attrs["views_per_rotation"])
     columns = np.asarray(projections[channel], dtype=float)
-    return Geometry(
-        radius_mm=float(attrs["source_to_isocentre_mm"]),
-        detector_mm=float(attrs["source_to_detector_mm"]),
+    radius, detector = (PARALLEL_MM,) * 2 if parallel else (float(attrs[name]) for name in distances)
+    ends = np.arctan(columns[[0, -1]] / detector) if flat else columns[[0, -1]]
+    segments = segments_of(projections, views, str(attrs["mode"]), ends, where=where)
+    result = Geometry(
+        radius_mm=radius,
+        detector_mm=detector,
         flat=flat,
         isocentre_mm=(float(attrs["isocentre_x_mm"]), float(attrs["isocentre_y_mm"])),
         views_per_rotation=views,
@@ -175,45 +223,16 @@ def geometry_of(projections: xr.Dataset, *, where: str = "reconstruct") -> Geome
         n_channels=columns.size,
         first_channel=float(columns[0]),
         channel_step=spacing(projections[channel], where=where),
-        segments=_segments(projections, views, str(attrs["mode"]), where=where),
+        segments=segments,
+        tilt_rad=math.radians(float(attrs.get("gantry_tilt_deg", 0.0))),
     )
-
-
-def _segments(projections: xr.Dataset, views: int, mode: str, *, where: str) -> tuple[Segment, ...]:
-    angle = np.asarray(projections["view_angle"], dtype=float)
-    z = np.asarray(projections["source_z"], dtype=float)
-    if mode == "helical":
-        _check_even(angle, views, where=where)
-        slope = (z[-1] - z[0]) / (angle[-1] - angle[0])
-        error = np.abs(z - z[0] - slope * (angle - angle[0])).max()
-        if error > 0.02:  # mm; far below a row
-            refuse(where, "a helix of constant feed", f"source positions {error:.3g} mm off a straight line")
-        return (Segment(0, angle.size, float(angle[0]), float(z[0]), float(slope), False),)
-    if mode != "axial":
-        refuse(where, "mode 'helical' or 'axial'", repr(mode))
-    starts = np.concatenate(([0], np.flatnonzero(np.abs(np.diff(z)) > 1e-3) + 1, [z.size]))
-    segments = []
-    for lo, hi in pairwise(starts):
-        if (hi - lo) % views:
-            got = f"{hi - lo} views at z = {z[lo]:g}"
-            refuse(where, f"whole rotations of {views} views at each table position", got)
-        for first in range(int(lo), int(hi), views):
-            _check_even(angle[first : first + views], views, where=where)
-            segments.append(Segment(first, views, float(angle[first]), float(z[first]), 0.0, True))
-    return tuple(segments)
-
-
-def _check_even(angle: NDArray[np.float64], views: int, *, where: str) -> None:
-    if angle.size < TAPS:
-        refuse(where, f"{TAPS} views or more", angle.size)
-    step = 2.0 * math.pi / views
-    error = np.abs(angle - angle[0] - step * np.arange(angle.size)).max() / step
-    if error > 0.02:  # of a view: its effect on the image is far below the interpolation's
+    if result.offset_panel and not columns[0] < 0.0 < columns[-1]:
         refuse(
             where,
-            f"ascending view angles, {views} even steps per rotation",
-            f"angles {error:.2g} of a step off",
+            "an offset panel that covers the axis of rotation",
+            f"channels {columns[0]:g} to {columns[-1]:g}",
         )
+    return result
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,19 +16,51 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from twinlab.ct.gantry import TAPS, Geometry, Grid, Segment, geometry_of, grid_of
+from twinlab.ct.gantry import Geometry, Grid, geometry_of, grid_of
+from twinlab.ct.source_path import TAPS, Segment, overlap_weight, parker_weight
 
-SLAB = 32  # slices reconstructed together
+SLAB = 48  # most slices reconstructed together
+BEAMS = 3.0  # their height, in heights of the beam
 
 
-def slabs(geometry: Geometry, grid: Grid) -> list[slice]:
-    """Ranges of slices to reconstruct together: few, and none taller than the beam."""
-    tallest = geometry.n_rows * geometry.row_at_isocentre_mm
+@dataclass(frozen=True)
+class Part:
+    """Slices to reconstruct together, with the geometry of the views and the grid that are meant for them."""
+
+    slices: slice
+    geometry: Geometry
+    grid: Grid
+
+
+def parts(geometry: Geometry, grid: Grid) -> list[Part]:
+    """Ranges of slices to reconstruct together: few, and not much taller than the beam.
+
+    Tilted planes and scans whose opposite rays share a reading take each slice from the nearest table
+    position alone. A tilted slice at table position ``z`` is seen from position ``z0`` shifted in its plane
+    by ``(z - z0) sin(tilt)``, and ``(z - z0) cos(tilt)`` away from the plane of the focal spot.
+    """
+    tallest = BEAMS * geometry.n_rows * geometry.row_at_isocentre_mm
+    positions = np.unique([s.start_z_mm for s in geometry.segments])
+    nearest = np.abs(grid.z[:, None] - positions).argmin(axis=1) if geometry.apart else np.zeros(grid.z.size)
+    most = 1 if geometry.tilt_rad else SLAB
     starts = [0]
     for i, z in enumerate(grid.z):
-        if i - starts[-1] >= SLAB or z - grid.z[starts[-1]] > tallest:
+        first = starts[-1]
+        if i - first >= most or z - grid.z[first] > tallest or nearest[i] != nearest[first]:
             starts.append(i)
-    return [slice(lo, hi) for lo, hi in pairwise([*starts, grid.z.size])]
+    result = []
+    for lo, hi in pairwise([*starts, grid.z.size]):
+        own, voxels = geometry, Grid(grid.x, grid.y, grid.z[lo:hi], grid.thickness_mm)
+        if geometry.apart:
+            z0 = positions[int(nearest[lo])]
+            seen = tuple(s for s in geometry.segments if s.start_z_mm == z0)
+            own = replace(geometry, segments=seen)
+        if geometry.tilt_rad:
+            way = float(grid.z[lo] - z0)
+            y, z = grid.y + way * math.sin(geometry.tilt_rad), z0 + way * math.cos(geometry.tilt_rad)
+            voxels = Grid(grid.x, y, np.array([z]), grid.thickness_mm)
+        result.append(Part(slice(lo, hi), own, voxels))
+    return result
 
 
 @dataclass(frozen=True)
@@ -36,11 +68,10 @@ class ParallelViews:
     """Parallel projections that contribute to a grid, sorted by half-turn angle; arrays over entries.
 
     ``group`` (half_turn + 1,) bounds the entries of each angle modulo pi. ``row_lo``, ``row_hi`` bound the
-    rows, margins included, that the grid needs; ``shift`` is the index of the angle within its segment.
+    rows, margins included, that the grid needs.
     """
 
     segment: NDArray[np.int64]
-    shift: NDArray[np.int64]
     theta_rad: NDArray[np.float64]
     source_z_mm: NDArray[np.float64]
     slope_mm_per_rad: NDArray[np.float64]
@@ -62,53 +93,59 @@ def parallel_views(geometry: Geometry, grid: Grid) -> ParallelViews:
     ParallelViews
     """
     step = geometry.angle_step_rad
+    half_turn = geometry.angles_per_rotation // 2
     columns: list[list[NDArray[Any]]] = []
     for number, segment in enumerate(geometry.segments):
-        shift, theta = _angles(geometry, segment)
-        z = segment.start_z_mm + segment.slope_mm_per_rad * (theta - segment.start_angle_rad)
-        lo, hi = _row_range(geometry, grid, theta, z, segment.slope_mm_per_rad)
-        half_turn = np.rint(theta / step).astype(np.int64) % (geometry.views_per_rotation // 2)
+        index = _angles(geometry, segment)
+        theta = index * step
+        _, ahead = geometry.focus(segment.shift_mm)
+        lift = segment.shift_mm[2]
+        start = segment.start_z_mm + lift
+        z = start + segment.slope_mm_per_rad * (theta - ahead - segment.start_angle_rad)
+        lo, hi = _row_range(geometry, grid, theta, z, segment)
         slope = np.full(theta.size, segment.slope_mm_per_rad)
-        columns.append([np.full(theta.size, number), shift, theta, z, slope, lo, hi, half_turn])
+        columns.append([np.full(theta.size, number), theta, z, slope, lo, hi, index % half_turn])
     joined = [np.concatenate(parts) for parts in zip(*columns, strict=True)]
-    keep = joined[6] > joined[5]
+    keep = joined[5] > joined[4]
     joined = [part[keep] for part in joined]
-    order = np.lexsort((joined[2], joined[0], joined[7]))
+    order = np.lexsort((joined[1], joined[0], joined[6]))
     joined = [part[order] for part in joined]
-    joined[7] = np.searchsorted(joined[7], np.arange(geometry.views_per_rotation // 2 + 1))
+    joined[6] = np.searchsorted(joined[6], np.arange(half_turn + 1))
     return ParallelViews(*joined)
 
 
-def _angles(geometry: Geometry, segment: Segment) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Whole multiples of the angular step whose rays all lie inside the segment."""
+def _angles(geometry: Geometry, segment: Segment) -> NDArray[np.int64]:
+    """Whole multiples of the angular step whose rays all lie inside the segment; in a short scan any of them."""
     step = geometry.angle_step_rad
     if segment.periodic:
         first = math.ceil(segment.start_angle_rad / step)
-        number = np.arange(first, first + geometry.views_per_rotation)
-    else:
-        fan = geometry.fan_angle_rad
-        end = segment.start_angle_rad + step * (segment.count - 1)
-        first = math.ceil((segment.start_angle_rad - fan[0]) / step + TAPS // 2 - 1)
-        last = math.floor((end - fan[-1]) / step - TAPS // 2)
-        number = np.arange(first, last + 1)
-    return number.astype(np.int64), (number * step).astype(np.float64)
+        return np.arange(first, first + geometry.angles_per_rotation, dtype=np.int64)
+    ray = geometry.ray_angle(segment.shift_mm)
+    end = segment.start_angle_rad + segment.step_rad * (segment.count - 1)
+    low, high = (ray[-1], ray[0]) if segment.short else (ray[0], ray[-1])
+    room = 1e-6
+    first = math.ceil((segment.start_angle_rad - low) / step - room)
+    last = math.floor((end - high) / step + room)
+    return np.arange(first, last + 1, dtype=np.int64)
 
 
 def _row_range(
-    geometry: Geometry, grid: Grid, theta: NDArray[np.float64], z: NDArray[np.float64], slope: float
+    geometry: Geometry, grid: Grid, theta: NDArray[np.float64], z: NDArray[np.float64], segment: Segment
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows, counted from the first margin row, onto which the grid projects; empty where it misses them."""
     px, py = grid.outline()
     cosine, sine = np.cos(theta)[:, None], np.sin(theta)[:, None]
     t = px * cosine + py * sine
-    root = np.sqrt(geometry.radius_mm**2 - t**2)
+    radius, _ = geometry.focus(segment.shift_mm)
+    root = np.sqrt(radius**2 - t**2)
     distance = root + py * cosine - px * sine
-    scale = geometry.detector_mm / distance
+    scale = (geometry.detector_mm + segment.shift_mm[1]) / distance
     if geometry.flat:
-        scale = scale * geometry.radius_mm / root
-    source = z[:, None] + slope * np.arcsin(t / geometry.radius_mm)
-    low = ((grid.z.min() - 0.5 * grid.thickness_mm - source) * scale).min(axis=1)
-    high = ((grid.z.max() + 0.5 * grid.thickness_mm - source) * scale).max(axis=1)
+        scale = scale * radius / root
+    source = z[:, None] + segment.slope_mm_per_rad * np.arcsin(t / radius)
+    lift = segment.shift_mm[2]
+    low = lift + ((grid.z.min() - 0.5 * grid.thickness_mm - source) * scale).min(axis=1)
+    high = lift + ((grid.z.max() + 0.5 * grid.thickness_mm - source) * scale).max(axis=1)
     edge = geometry.first_row_mm - (0.5 + geometry.margin_rows) * geometry.row_step_mm
     total = geometry.n_rows + 2 * geometry.margin_rows
     # one row more on each side: extremes lie between the points of the outline
@@ -124,26 +161,43 @@ def detector_rows(views: ParallelViews, geometry: Geometry) -> tuple[NDArray[np.
     return lo, hi
 
 
-def view_shift(geometry: Geometry, segment: Segment) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Interpolation over views: first tap (index of view less that of the angle) and weights per channel.
+def view_places(geometry: Geometry, views: ParallelViews) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where parallel projections lie among the views of their segments.
 
     Returns
     -------
-    offset : ndarray of int, shape (channel,)
-        View ``shift + offset + a`` of the segment meets tap ``a``.
-    weight : ndarray, shape (6, channel)
-        Lagrange weights; they sum to 1.
+    base : ndarray, shape (entry,)
+    channel : ndarray, shape (segment, channel)
+        The ray of an entry and a channel is view ``base + channel`` of the segment, counted from its first.
     """
-    position = (geometry.fan_angle_rad - segment.start_angle_rad) / geometry.angle_step_rad
-    whole = np.floor(position)
-    fraction = position - whole
-    nodes = np.arange(TAPS) - (TAPS // 2 - 1)
-    weight = np.ones((TAPS, position.size))
-    for a in range(TAPS):
-        for b in range(TAPS):
-            if a != b:
-                weight[a] *= (fraction - nodes[b]) / (nodes[a] - nodes[b])
-    return whole.astype(np.int64) + int(nodes[0]), weight
+    base = np.empty(views.theta_rad.size)
+    channel = np.empty((len(geometry.segments), geometry.n_channels))
+    for number, segment in enumerate(geometry.segments):
+        own = views.segment == number
+        base[own] = segment.place(views.theta_rad[own])
+        channel[number] = geometry.ray_angle(segment.shift_mm) / segment.step_rad
+    return base, channel
+
+
+def redundancy(geometry: Geometry, views: ParallelViews) -> NDArray[np.float64]:
+    """Share of each reading in the ray that it measures, shape (entry or 1, channel); all 1 where means are taken."""
+    if not geometry.shares:
+        return np.ones((1, geometry.n_channels))
+    repeats = len(geometry.segments)  # rotations at this table position, positions of the focal spot
+    weight = np.empty((views.theta_rad.size, geometry.n_channels))
+    for number, segment in enumerate(geometry.segments):
+        own = views.segment == number
+        ray = geometry.ray_angle(segment.shift_mm)
+        if segment.short:
+            angle = views.theta_rad[own][:, None] + ray - segment.start_angle_rad
+            weight[own] = parker_weight(angle, ray, segment.step_rad * (segment.count - 1))
+        elif geometry.offset_panel:
+            distance, ahead = geometry.focus(segment.shift_mm)
+            t = distance * np.sin(ray + ahead)
+            weight[own] = overlap_weight(t, min(-t[0], t[-1]), upper=bool(t[-1] > -t[0]))
+        else:  # whole rotations beside short ones: both directions see the ray
+            weight[own] = 0.5
+    return weight / repeats
 
 
 def needed_rows(
@@ -176,15 +230,20 @@ def needed_rows(
     voxels = grid_of(grid, geometry, slice_thickness_mm=slice_thickness_mm, where="needed_rows")
     row_lo = np.full(geometry.n_views, geometry.n_rows, dtype=np.int64)
     row_hi = np.zeros(geometry.n_views, dtype=np.int64)
-    for part in slabs(geometry, voxels):
-        views = parallel_views(geometry, Grid(voxels.x, voxels.y, voxels.z[part], voxels.thickness_mm))
-        lo, hi = detector_rows(views, geometry)
-        for number, segment in enumerate(geometry.segments):
-            offset, _ = view_shift(geometry, segment)
-            reach = np.arange(offset.min(), offset.max() + TAPS)
+    for part in parts(geometry, voxels):
+        views = parallel_views(part.geometry, part.grid)
+        lo, hi = detector_rows(views, part.geometry)
+        base, channel = view_places(part.geometry, views)
+        for number, segment in enumerate(part.geometry.segments):
             for entry in np.flatnonzero(views.segment == number):
-                view = views.shift[entry] + reach
-                view = segment.first + (view % segment.count if segment.periodic else view)
+                low, high = base[entry] + channel[number].min(), base[entry] + channel[number].max()
+                view = np.arange(math.floor(low) - TAPS // 2 + 1, math.floor(high) + TAPS // 2 + 1)
+                if segment.periodic:
+                    view %= segment.count
+                else:  # taps are kept inside
+                    view = np.unique(np.clip(view, 0, segment.count - 1))
+                    view = np.arange(min(view[0], segment.count - TAPS), max(view[-1], TAPS - 1) + 1)
+                view = segment.first + segment.stride * view
                 row_lo[view] = np.minimum(row_lo[view], lo[entry])
                 row_hi[view] = np.maximum(row_hi[view], hi[entry])
     row_lo[row_hi == 0] = 0

@@ -6,15 +6,18 @@ See ``docs/methods/ct_recon.md``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import DTypeLike, NDArray
 
+from twinlab.ct.field_edge import Truncation, is_truncated, say_truncated
+from twinlab.ct.filters import Kernel
 from twinlab.ct.filters import get as get_kernel
 from twinlab.ct.gantry import geometry_of, grid_of
-from twinlab.ct.rebin import needed_rows, slabs
+from twinlab.ct.rebin import needed_rows, parts
 from twinlab.ct.slab import Plan, Slab
 from twinlab.schema import check, label, refuse
 
@@ -26,8 +29,9 @@ def reconstruct(
     protocol: Any = None,
     *,
     grid: Mapping[str, Any],
-    kernel: str | None = None,
+    kernel: str | Kernel | None = None,
     slice_thickness_mm: float | None = None,
+    truncation: Truncation = "extrapolate",
     dtype: DTypeLike = np.float32,
 ) -> xr.DataArray:
     """Reconstruct CT numbers on a grid; linear in ``projection`` up to the constant -1000.
@@ -45,10 +49,13 @@ def reconstruct(
         Gives ``kernel`` and ``slice_thickness_mm`` where these are not given.
     grid : mapping
         ``z``, ``y``, ``x``: ascending voxel centres, mm. Slices may have any distance.
-    kernel : str, optional
-        "ramp", "smooth", "standard" (default) or "sharp"; see :mod:`twinlab.ct.filters`.
+    kernel : str or Kernel, optional
+        "ramp", "smooth", "standard" (default) or "sharp", or one of :func:`twinlab.ct.filters.fit_kernel`.
     slice_thickness_mm : float, optional
         Full width at half maximum of the slice sensitivity profile; default one row at the isocentre.
+    truncation : {"extrapolate", "refuse", "ignore"}
+        Where the body reaches beyond the detector: continue the rows (and warn), refuse, or take them as they
+        are.
     dtype : dtype
         Of the computation, float32 or float64.
 
@@ -56,6 +63,8 @@ def reconstruct(
     -------
     DataArray ``hu``, dims (z, y, x), units HU
         NaN where an axial or flat-panel scan does not see the voxel from every direction of the half-turn.
+        Attr ``truncated`` 1 where rows were continued. With a tilted gantry (attr ``gantry_tilt_deg``) ``y``
+        lies in the tilted plane and ``z`` is the table position of each slice's isocentre.
 
     Raises
     ------
@@ -73,8 +82,13 @@ def reconstruct(
     data = np.ascontiguousarray(projection, dtype=plan.dtype)
     mu_water = _mu_water(projections, where="reconstruct")
     image = np.empty((plan.grid.z.size, plan.grid.y.size, plan.grid.x.size), dtype=plan.dtype)
-    for part in slabs(plan.geometry, plan.grid):
-        image[part] = Slab(plan, part).forward(data)
+    _check_truncation(truncation, where="reconstruct")
+    truncated = truncation != "ignore" and is_truncated(data, plan)
+    if truncated:
+        say_truncated(truncation, where="reconstruct")
+        plan = replace(plan, extrapolate=True)
+    for part in parts(plan.geometry, plan.grid):
+        image[part.slices] = Slab(plan, part).forward(data)
     empty = np.isnan(image).all(axis=(1, 2))
     if empty.any():
         z = plan.grid.z[empty]
@@ -84,7 +98,11 @@ def reconstruct(
     image -= 1000.0
     x0, y0 = plan.geometry.isocentre_mm
     coords = {"z": plan.grid.z, "y": plan.grid.y + y0, "x": plan.grid.x + x0}
-    return label("hu", image, coords, kernel=plan.kernel, slice_thickness_mm=plan.grid.thickness_mm)
+    attrs: dict[str, Any] = {"kernel": plan.kernel.name, "slice_thickness_mm": plan.grid.thickness_mm}
+    attrs["truncated"] = int(truncated)
+    if plan.geometry.tilt_rad:
+        attrs["gantry_tilt_deg"] = float(projections.attrs["gantry_tilt_deg"])
+    return label("hu", image, coords, **attrs)
 
 
 def adjoint(
@@ -93,8 +111,9 @@ def adjoint(
     protocol: Any = None,
     *,
     grid: Mapping[str, Any],
-    kernel: str | None = None,
+    kernel: str | Kernel | None = None,
     slice_thickness_mm: float | None = None,
+    truncation: Truncation = "ignore",
     dtype: DTypeLike = np.float32,
 ) -> NDArray[Any]:
     """Transpose of the linear map from ``projection`` to HU, applied to a template.
@@ -110,6 +129,8 @@ def adjoint(
         Geometry and attr ``mu_water_per_mm``; ``projection`` itself is not read.
     protocol, grid, kernel, slice_thickness_mm, dtype
         As for :func:`reconstruct`.
+    truncation : {"extrapolate", "refuse", "ignore"}
+        "extrapolate": transpose of a reconstruction that continued the rows. Nothing is looked for here.
 
     Returns
     -------
@@ -122,6 +143,8 @@ def adjoint(
         As :func:`reconstruct`; the template has another shape, or is not zero at a voxel that is not seen.
     """
     plan = _plan(projections, protocol, grid, kernel, slice_thickness_mm, dtype, where="adjoint")
+    _check_truncation(truncation, where="adjoint")
+    plan = replace(plan, extrapolate=truncation == "extrapolate")
     shape = (plan.grid.z.size, plan.grid.y.size, plan.grid.x.size)
     values = np.asarray(template, dtype=plan.dtype)
     if values.shape != shape:
@@ -129,8 +152,8 @@ def adjoint(
     values = values * plan.dtype.type(1000.0 / _mu_water(projections, where="adjoint"))
     g = plan.geometry
     out = np.zeros((g.n_views, g.n_rows, g.n_channels), dtype=plan.dtype)
-    for part in slabs(plan.geometry, plan.grid):
-        Slab(plan, part).transpose(values[part], out)
+    for part in parts(plan.geometry, plan.grid):
+        Slab(plan, part).transpose(values[part.slices], out)
     return out
 
 
@@ -138,7 +161,7 @@ def _plan(
     projections: xr.Dataset,
     protocol: Any,
     grid: Mapping[str, Any],
-    kernel: str | None,
+    kernel: str | Kernel | None,
     slice_thickness_mm: float | None,
     dtype: DTypeLike,
     *,
@@ -149,9 +172,15 @@ def _plan(
         kernel = "standard" if protocol is None else protocol.kernel
     if slice_thickness_mm is None and protocol is not None:
         slice_thickness_mm = protocol.slice_thickness_mm
-    get_kernel(kernel)
+    chosen = get_kernel(kernel)
     voxels = grid_of(grid, geometry, slice_thickness_mm=slice_thickness_mm, where=where)
-    return Plan(geometry, voxels, kernel, np.dtype(dtype))
+    return Plan(geometry, voxels, chosen, np.dtype(dtype))
+
+
+def _check_truncation(truncation: str, *, where: str) -> None:
+    words = ("extrapolate", "refuse", "ignore")
+    if truncation not in words:
+        refuse(f"{where}: truncation", f"one of {', '.join(words)}", repr(truncation))
 
 
 def _mu_water(projections: xr.Dataset, *, where: str) -> float:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlab.ct.filters import filter_matrix
+from twinlab.ct.filters import Kernel, filter_matrix
 from twinlab.ct.gantry import Geometry, Grid
 from twinlab.ct.points import Points, points
-from twinlab.ct.rebin import ParallelViews, detector_rows, parallel_views, view_shift
+from twinlab.ct.rebin import ParallelViews, Part, detector_rows, parallel_views, redundancy, view_places
+from twinlab.ct.source_path import Segment
 from twinlab.kernels.backproject import back_project, back_project_adjoint
 from twinlab.kernels.rebinning import (
     filter_rows,
@@ -28,40 +30,69 @@ from twinlab.kernels.threads import one_parallel_region
 from twinlab.schema import refuse
 
 _BLOCK_BYTES = 96 << 20  # of running sums and points held at a time
+BEYOND = 0.3  # of half the detector: how far truncated rows are continued
 _LEAST = 1e-4  # of a slice: less weight than that at any angle is "not seen"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What every slab of a reconstruction shares."""
+    """What every slab of a reconstruction shares; ``extrapolate``: rows go on beyond the detector's ends."""
 
     geometry: Geometry
     grid: Grid
-    kernel: str
+    kernel: Kernel
     dtype: np.dtype[Any]
+    extrapolate: bool = False
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What the filter matrix depends on; the geometry without its views."""
+
+    geometry: Geometry
+    kernel: Kernel
+    shift_mm: tuple[float, float, float]
+    half: int
+    extrapolate: bool
+    dtype: str
+    transposed: bool
+
+
+def _matrix(rows: _Rows) -> NDArray[Any]:
+    """Matrix (channel, t) of a row to filtered parallel samples ``-half .. half``, or its transpose."""
+    g, step = rows.geometry, rows.geometry.parallel_step_mm
+    distance, ahead = g.focus(rows.shift_mm)
+    t = distance * np.sin(g.ray_angle(rows.shift_mm)[[0, -1]] + ahead)
+    beyond = beyond_channels(g) if rows.extrapolate else (0, 0)
+    low = int(np.floor(t[0] / step)) - 2 - 3 * beyond[0]
+    high = int(np.ceil(t[1] / step)) + 3 + 3 * beyond[1]
+    position = g.channel_position(step * np.arange(low, high, dtype=np.float64), rows.shift_mm)
+    matrix = filter_matrix(
+        rows.kernel, channel_position=position, first=low, n_channels=g.n_channels, step_mm=step,
+        out=(-rows.half, rows.half + 1), beyond=beyond,
+    )  # fmt: skip
+    # zeros at the end let the products run in steps of eight
+    padding = ((0, 8), (0, 0)) if rows.transposed else ((0, 0), (0, -g.n_channels % 8))
+    matrix = np.pad(matrix, padding).astype(rows.dtype)
+    matrix = matrix if rows.transposed else np.ascontiguousarray(matrix.T)
+    return matrix
 
 
 @lru_cache(maxsize=4)
-def _matrix(
-    kernel: str, radius: float, detector: float, flat: bool, first: float, step: float, n_channels: int,
-    parallel_step: float, half: int, dtype: str, transposed: bool,
-) -> NDArray[Any]:  # fmt: skip
-    """Matrix (channel, t) of a row to filtered parallel samples ``-half .. half``, or its transpose; kept."""
-    geometry = Geometry(radius, detector, flat, (0.0, 0.0), 2, 0, 1, 0.0, 1.0, n_channels, first, step, ())
-    fan = geometry.fan_angle_rad
-    low = int(np.floor(radius * np.sin(fan[0]) / parallel_step)) - 2
-    high = int(np.ceil(radius * np.sin(fan[-1]) / parallel_step)) + 3
-    position = geometry.channel_position(parallel_step * np.arange(low, high, dtype=np.float64))
-    matrix = filter_matrix(
-        kernel, channel_position=position, first=low, n_channels=n_channels, step_mm=parallel_step,
-        out=(-half, half + 1),
-    )  # fmt: skip
-    # zeros at the end let the products run in steps of eight
-    padding = ((0, 8), (0, 0)) if transposed else ((0, 0), (0, -n_channels % 8))
-    matrix = np.pad(matrix, padding).astype(dtype)
-    matrix = matrix if transposed else np.ascontiguousarray(matrix.T)
-    matrix.flags.writeable = False
-    return matrix
+def _stack(rows: tuple[_Rows, ...]) -> NDArray[Any]:
+    """Matrices of all positions of the focal spot; kept."""
+    stack = np.stack([_matrix(r) for r in rows])
+    stack.flags.writeable = False
+    return stack
+
+
+def beyond_channels(geometry: Geometry) -> tuple[int, int]:
+    """Channels by which truncated rows are continued on each side; none where opposite views take over."""
+    n = math.ceil(BEYOND * 0.5 * geometry.n_channels)
+    if not geometry.offset_panel:
+        return n, n
+    ends = geometry.fan_angle_rad[[0, -1]]
+    return (0, n) if ends[1] > -ends[0] else (n, 0)
 
 
 @dataclass(frozen=True)
@@ -91,10 +122,9 @@ def _bounds(z: NDArray[np.float64], thickness: float) -> _Bounds:
 class Slab:
     """Slices reconstructed together: the plan's arrays, block by block of half-turn angles."""
 
-    def __init__(self, plan: Plan, part: slice) -> None:
-        g, dtype = plan.geometry, plan.dtype
-        self.plan = plan
-        self.grid = Grid(plan.grid.x, plan.grid.y, plan.grid.z[part], plan.grid.thickness_mm)
+    def __init__(self, plan: Plan, part: Part) -> None:
+        g, dtype = part.geometry, plan.dtype
+        self.plan, self.geometry, self.grid = plan, g, part.grid
         self.views: ParallelViews = parallel_views(g, self.grid)
         self.det_lo, self.det_hi = detector_rows(self.views, g)
         self.points: Points = points(g, self.grid)
@@ -107,21 +137,27 @@ class Slab:
         self.z_middle = float(self.grid.z.mean())
         self.bounds = _bounds(self.grid.z - self.z_middle, plan.grid.thickness_mm)
         self.cone = g.cone_cosine().astype(dtype)
-        self.shifts = [view_shift(g, segment) for segment in g.segments]
+        self.base, self.channel = view_places(g, self.views)
+        self.share = redundancy(g, self.views).astype(dtype)
         self.window, self.n_t, self.source = self._entries()
 
     def _entries(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Direction, windows and source of the entries, as :func:`twinlab.kernels.resample.resample` wants them."""
-        v, g = self.views, self.plan.geometry
+        v, g = self.views, self.geometry
         angle = np.repeat(np.arange(v.group.size - 1), np.diff(v.group))
         number = np.rint(v.theta_rad / g.angle_step_rad).astype(np.int64) % g.angles_per_rotation
         side = np.where(number == angle, 1, -1)
         first, n_t = self.points.first[angle, 0], self.points.count[angle, 0]
         window = np.stack([side, np.where(side > 0, first, 1 - first - n_t), v.row_lo, v.row_hi], axis=1)
         first_edge = 0.5 + g.margin_rows - g.first_row_mm / g.row_step_mm
-        constant = np.array([g.radius_mm, g.detector_mm / g.row_step_mm, first_edge])
+        constant = np.array(
+            [
+                (g.focus(s)[0], (g.detector_mm + s[1]) / g.row_step_mm, first_edge + s[2] / g.row_step_mm)
+                for s in (segment.shift_mm for segment in g.segments)
+            ]
+        )
         moving = np.stack([v.source_z_mm - self.z_middle, v.slope_mm_per_rad], axis=1)
-        return window, n_t, np.hstack([moving, np.broadcast_to(constant, (angle.size, 3))])
+        return window, n_t, np.hstack([moving, constant[v.segment]])
 
     def _blocks(self) -> Iterator[tuple[int, int]]:
         """Ranges of half-turn angles whose running sums and points fit the memory set aside."""
@@ -152,13 +188,8 @@ class Slab:
         )  # fmt: skip
 
     def _weighting(self) -> tuple[Any, ...]:
-        return (
-            self.bounds.pair,
-            self.row_sums,
-            _LEAST * self.grid.thickness_mm,
-            self.plan.geometry.flat,
-            False,
-        )
+        g, least = self.geometry, _LEAST * self.grid.thickness_mm
+        return self.bounds.pair, self.row_sums, least, g.flat, g.shares
 
     def _place(self, lo: int, hi: int) -> tuple[Any, ...]:
         """Arguments that back-projection and its transpose share."""
@@ -172,50 +203,48 @@ class Slab:
 
     def _rows(self, entries: slice) -> Any:
         """Arguments that the sums over rows and their transpose share."""
-        v, g = self.views, self.plan.geometry
+        v, g = self.views, self.geometry
         return (
             self.n_t[entries], v.row_lo[entries], v.row_hi[entries], self.det_lo[entries], g.margin_rows,
             g.n_rows, self.row_weight,
         )  # fmt: skip
 
-    def _weights(self) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        offset = np.stack([shift[0] for shift in self.shifts])
-        weight = np.stack([shift[1] for shift in self.shifts]).astype(self.plan.dtype)
-        return offset, weight
+    def _views(self, entries: slice | None = None) -> tuple[Any, ...]:
+        """Arguments of the interpolation over views and its transpose."""
+        g, e = self.geometry, entries or slice(None)
+        share = self.share[e] if self.share.shape[0] > 1 else self.share
+        return (
+            np.array([(s.first, s.count, s.stride) for s in g.segments]), np.array([s.periodic for s in g.segments]),
+            self.views.segment[e], self.base[e], self.channel, share, self.det_lo[e], self.det_hi[e],
+        )  # fmt: skip
 
     def _filter(self, entries: slice, *, transposed: bool) -> Any:
         """Arguments of the filter or its transpose."""
-        g = self.plan.geometry
-        matrix = _matrix(
-            self.plan.kernel, g.radius_mm, g.detector_mm, g.flat, g.first_channel, g.channel_step, g.n_channels,
-            g.parallel_step_mm, self.half, self.plan.dtype.str, transposed,
-        )  # fmt: skip
+        g, p = self.geometry, self.plan
+        path = Segment(0, 0, 0.0, 0.0, 0.0, g.segments[0].periodic, 1.0)
+        bare = replace(g, segments=(path,), n_views=0, first_row_mm=0.0, tilt_rad=0.0)
+        shifts = g.shifts_mm
+        rows = [_Rows(bare, p.kernel, s, self.half, p.extrapolate, p.dtype.str, transposed) for s in shifts]
+        kind = np.array([shifts.index(s.shift_mm) for s in g.segments])[self.views.segment[entries]]
         first = self.window[entries, 1] + self.half
-        return self.cone, matrix, first, self.n_t[entries], self.det_lo[entries], self.det_hi[entries]
+        limits = self.det_lo[entries], self.det_hi[entries]
+        return self.cone, _stack(tuple(rows)), kind, first, self.n_t[entries], *limits
 
     def forward(self, data: NDArray[Any]) -> NDArray[Any]:
         """Attenuation per mm, shape (z, y, x), of projections (view, row, channel)."""
-        g, v, dtype = self.plan.geometry, self.views, self.plan.dtype
-        offset, weight = self._weights()
-        first = np.array([s.first for s in g.segments])
-        count = np.array([s.count for s in g.segments])
-        periodic = np.array([s.periodic for s in g.segments])
+        g, v, dtype = self.geometry, self.views, self.plan.dtype
         image = np.zeros((self.grid.y.size, self.grid.x.size, self.bounds.n_slices), dtype=dtype)
         for lo, hi in self._blocks():
             e = self._entries_of(lo, hi)
             n = e.stop - e.start
-            det_lo, det_hi = self.det_lo[e], self.det_hi[e]
-            n_det = int((det_hi - det_lo).max(initial=1))
+            n_det = int((self.det_hi[e] - self.det_lo[e]).max(initial=1))
             n_t = int(self.n_t[e].max(initial=2))
             parallel = np.empty((n, n_det, g.n_channels), dtype=dtype)
             filtered = np.empty((n, n_det, n_t), dtype=dtype)
             sums = np.empty((n, n_t, int((v.row_hi[e] - v.row_lo[e]).max(initial=1)) + 2), dtype=dtype)
             values = np.empty(self._points_of(lo, hi), dtype=dtype)
             with one_parallel_region():
-                shift_views(
-                    data, first, count, periodic, v.segment[e], v.shift[e], offset, weight, det_lo, det_hi,
-                    parallel,
-                )  # fmt: skip
+                shift_views(data, *self._views(e), parallel)  # type: ignore[call-arg]
                 filter_rows(parallel, *self._filter(e, transposed=False), filtered)  # type: ignore[call-arg]
                 sum_rows(filtered, *self._rows(e), sums)  # type: ignore[call-arg]
                 resample(sums, *self._common(lo, hi), self.bounds.even, *self._weighting(), values)  # type: ignore[call-arg]
@@ -225,7 +254,7 @@ class Slab:
 
     def transpose(self, template: NDArray[Any], out: NDArray[Any]) -> None:
         """Add the transpose of :meth:`forward`, applied to (z, y, x), to ``out`` (view, row, channel)."""
-        g, v, dtype = self.plan.geometry, self.views, self.plan.dtype
+        g, v, dtype = self.geometry, self.views, self.plan.dtype
         columns = np.zeros((self.grid.y.size, self.grid.x.size, self.bounds.n_slices), dtype=dtype)
         columns[..., : self.grid.z.size] = np.moveaxis(template, 0, 2) * dtype.type(g.angle_step_rad)
         n_det = int((self.det_hi - self.det_lo).max(initial=1))
@@ -247,22 +276,5 @@ class Slab:
                 refuse("adjoint", expected, "voxels outside the scanned range")
             with one_parallel_region():
                 filter_rows_adjoint(filtered, *self._filter(e, transposed=True), parallel[e])  # type: ignore[call-arg]
-        self._shift_back(parallel, out)
-
-    def _shift_back(self, parallel: NDArray[Any], out: NDArray[Any]) -> None:
-        v, dtype = self.views, self.plan.dtype
-        for number, segment in enumerate(self.plan.geometry.segments):
-            entries = np.flatnonzero(v.segment == number)
-            if entries.size == 0:
-                continue
-            first = int(v.shift[entries].min())
-            n = segment.count if segment.periodic else int(v.shift[entries].max()) - first + 1
-            entry_of = np.full(n, -1, dtype=np.int64)
-            entry_of[(v.shift[entries] - first) % n] = entries
-            offset, weight = self.shifts[number]
-            part = out[segment.first : segment.first + segment.count]
-            with one_parallel_region():
-                shift_views_adjoint(
-                    parallel, entry_of, first, segment.count, segment.periodic, offset, weight.astype(dtype),
-                    self.det_lo, self.det_hi, part,
-                )  # fmt: skip
+        with one_parallel_region():
+            shift_views_adjoint(parallel, *self._views(), out)  # type: ignore[call-arg]

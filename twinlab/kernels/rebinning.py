@@ -1,95 +1,94 @@
 """Rebinning over views, filtering along rows and sums over rows: the hot loops between projections and back-projection.
 
-Per detector channel the rebinning of fan to parallel rays is a shift over views by a constant fraction, so
-it and its transpose are both gathers. Every loop is parallel over whole outputs: results do not depend on
-the number of threads.
+Per detector channel the rebinning of fan to parallel rays is a shift over views. Every loop is parallel
+over whole outputs: results do not depend on the number of threads.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit, prange
 
+TAPS = 6  # Lagrange interpolation over views
+CHANNELS = 32  # of one piece of work
 BLOCK = 512  # columns of a block in the matrix product
 
 
+@njit(cache=True)
+def _taps(place, count, periodic, share, views, weights):
+    """Views and Lagrange weights, times ``share``, that interpolate at a fractional view index."""
+    first = math.floor(place) - TAPS // 2 + 1
+    if not periodic:
+        first = min(max(first, 0), count - TAPS)
+    x = place - first
+    for a in range(TAPS):
+        views[a] = (first + a) % count
+        product = share
+        for b in range(TAPS):
+            if a != b:
+                product *= (x - b) / (a - b)
+        weights[a] = product
+
+
 @njit(cache=True, parallel=True, fastmath={"contract", "nsz"})
-def shift_views(
-    projection, segment_first, segment_count, periodic, segment, shift, offset, weight, row_lo, row_hi, out
-):
-    """Fan-beam rows at parallel angles: ``out[e, r, c] = sum_a weight[s, a, c] projection[view, r, c]``.
+def shift_views(projection, segments, periodic, segment, base, channel, share, row_lo, row_hi, out):
+    """Fan-beam rows at parallel angles: interpolation over views at a place that differs from channel to channel.
 
     Parameters
     ----------
     projection : array (view, row, channel)
-    segment_first, segment_count, periodic : arrays (segment,)
-        Views of each segment; whether they close a circle.
-    segment, shift : arrays (entry,)
-        Segment and angle index of each output.
-    offset : array of int (segment, channel)
-    weight : array (segment, tap, channel)
-        Interpolation weights.
+    segments : array of int (segment, 3)
+        First view, views, and distance between them, of each segment.
+    periodic : array of bool (segment,)
+        Whether its views close a circle.
+    segment : array of int (entry,)
+    base : array (entry,)
+    channel : array (segment, channel)
+        Output ``(e, r, c)`` lies at view ``base[e] + channel[segment, c]`` of the segment.
+    share : array (entry or 1, channel)
+        Weight of the output.
     row_lo, row_hi : arrays (entry,)
         Detector rows of each output.
     out : array (entry, rows, channel)
         Row 0 is detector row ``row_lo``.
     """
-    n_taps = weight.shape[1]
     n_channels = projection.shape[2]
     for e in prange(out.shape[0]):
         s = segment[e]
-        first = segment_first[s]
-        count = segment_count[s]
-        views = np.empty((n_taps, n_channels), np.int64)
+        views, weights = np.empty((n_channels, TAPS), np.int64), np.empty((n_channels, TAPS), out.dtype)
         for c in range(n_channels):
-            for a in range(n_taps):
-                view = shift[e] + offset[s, c] + a
-                if periodic[s]:
-                    view %= count
-                views[a, c] = first + view
+            place, part = base[e] + channel[s, c], share[e % share.shape[0], c]
+            _taps(place, segments[s, 1], periodic[s], part, views[c], weights[c])
+            views[c] = segments[s, 0] + segments[s, 2] * views[c]
         for r in range(row_lo[e], row_hi[e]):
             line = out[e, r - row_lo[e]]
             for c in range(n_channels):
-                total = weight[s, 0, c] * projection[views[0, c], r, c]
-                for a in range(1, n_taps):
-                    total += weight[s, a, c] * projection[views[a, c], r, c]
+                total = weights[c, 0] * projection[views[c, 0], r, c]
+                for a in range(1, TAPS):
+                    total += weights[c, a] * projection[views[c, a], r, c]
                 line[c] = total
 
 
 @njit(cache=True, parallel=True, fastmath={"contract", "nsz"})
-def shift_views_adjoint(
-    parallel, entry_of, first_shift, count, periodic, offset, weight, row_lo, row_hi, out
-):
-    """Transpose of :func:`shift_views` for one segment, as a gather.
-
-    Parameters
-    ----------
-    parallel : array (entry, rows, channel)
-    entry_of : array of int (angles,)
-        Entry of angle ``first_shift + i``; -1: none.
-    first_shift, count, periodic : int, int, bool
-    offset : array of int (channel,)
-    weight : array (tap, channel)
-    row_lo, row_hi : arrays (entry,)
-    out : array (view of the segment, row, channel)
-        Added to.
-    """
-    n_taps = weight.shape[0]
+def shift_views_adjoint(parallel, segments, periodic, segment, base, channel, share, row_lo, row_hi, out):
+    """Transpose of :func:`shift_views`; added to ``out`` (view, row, channel). Channels belong to one thread."""
     n_channels = parallel.shape[2]
-    n_angles = entry_of.size
-    for view in prange(count):
-        for a in range(n_taps):
-            for c in range(n_channels):
-                angle = view - offset[c] - a - first_shift
-                if periodic:
-                    angle %= count
-                if angle < 0 or angle >= n_angles:
-                    continue
-                e = entry_of[angle]
-                if e < 0:
-                    continue
-                for r in range(row_lo[e], row_hi[e]):
-                    out[view, r, c] += weight[a, c] * parallel[e, r - row_lo[e], c]
+    for piece in prange((n_channels + CHANNELS - 1) // CHANNELS):
+        lo, hi = piece * CHANNELS, min((piece + 1) * CHANNELS, n_channels)
+        views, weights = np.empty((CHANNELS, TAPS), np.int64), np.empty((CHANNELS, TAPS), parallel.dtype)
+        for e in range(parallel.shape[0]):
+            s = segment[e]
+            for c in range(lo, hi):
+                place, part = base[e] + channel[s, c], share[e % share.shape[0], c]
+                _taps(place, segments[s, 1], periodic[s], part, views[c - lo], weights[c - lo])
+                views[c - lo] = segments[s, 0] + segments[s, 2] * views[c - lo]
+            for r in range(row_lo[e], row_hi[e]):
+                for c in range(lo, hi):
+                    value = parallel[e, r - row_lo[e], c]
+                    for a in range(TAPS):
+                        out[views[c - lo, a], r, c] += weights[c - lo, a] * value
 
 
 @njit(cache=True, fastmath={"contract", "nsz"})
@@ -121,16 +120,18 @@ def _multiply(rows, matrix, lo, hi, out):
 
 
 @njit(cache=True, parallel=True, fastmath={"contract", "nsz"})
-def filter_rows(parallel, cone, matrix, first, n_t, row_lo, row_hi, out):
-    """Filter rows along t: ``out[e, r, i] = sum_c matrix[c, first_e + i] cone[row, c] parallel[e, r, c]``.
+def filter_rows(parallel, cone, matrices, kind, first, n_t, row_lo, row_hi, out):
+    """Filter rows along t: ``out[e, r, i] = sum_c matrices[kind_e, c, first_e + i] cone[row, c] parallel[e, r, c]``.
 
     Parameters
     ----------
     parallel : array (entry, rows, channel)
         Row 0 is detector row ``row_lo``.
     cone : array (row, channel)
-    matrix : array (channel, t)
+    matrices : array (kind, channel, t)
         Channels padded with zeros to a multiple of eight.
+    kind : array of int (entry,)
+        Matrix of each entry.
     first, n_t : arrays of int (entry,)
         Window of the matrix.
     row_lo, row_hi : arrays of int (entry,)
@@ -140,6 +141,7 @@ def filter_rows(parallel, cone, matrix, first, n_t, row_lo, row_hi, out):
     n_channels = parallel.shape[2]
     for e in prange(out.shape[0]):
         n_rows = row_hi[e] - row_lo[e]
+        matrix = matrices[kind[e]]
         rows = np.zeros((n_rows, matrix.shape[0]), out.dtype)
         for r in range(n_rows):
             for c in range(n_channels):
@@ -148,12 +150,13 @@ def filter_rows(parallel, cone, matrix, first, n_t, row_lo, row_hi, out):
 
 
 @njit(cache=True, parallel=True, fastmath={"contract", "nsz"})
-def filter_rows_adjoint(filtered, cone, matrix, first, n_t, row_lo, row_hi, out):
+def filter_rows_adjoint(filtered, cone, matrices, kind, first, n_t, row_lo, row_hi, out):
     """Transpose of :func:`filter_rows`; ``out`` (entry, rows, channel) is overwritten.
 
-    ``matrix`` (t, channel) is the transposed one, followed by eight lines of zeros.
+    ``matrices`` (kind, t, channel) are the transposed ones, followed by eight lines of zeros.
     """
     for e in prange(out.shape[0]):
+        matrix = matrices[kind[e]]
         n_rows = row_hi[e] - row_lo[e]
         rows = np.zeros((n_rows, (n_t[e] + 7) // 8 * 8), out.dtype)
         rows[:, : n_t[e]] = filtered[e, :n_rows, : n_t[e]]
