@@ -105,6 +105,28 @@ def test_axial_covers_a_range_that_is_no_multiple(axial):
     assert z[-1] + 10 >= 50
 
 
+@pytest.mark.parametrize(
+    ("way", "first_four"),
+    [
+        ("in_plane", [[1.5, 0, 0], [-1.5, 0, 0], [1.5, 0, 0], [-1.5, 0, 0]]),
+        ("z", [[0, 4, 0.8], [0, -4, -0.8], [0, 4, 0.8], [0, -4, -0.8]]),
+        ("both", [[1.5, 4, 0.8], [-1.5, 4, 0.8], [1.5, -4, -0.8], [-1.5, -4, -0.8]]),
+    ],
+)
+def test_focal_spot_flies(axial, way, first_four):
+    data = axial.model_dump()
+    data["scanner"]["tube"]["flying_focal_spot"] = {"in_plane_mm": 1.5, "z_mm": 0.8, "radial_mm": 4.0}
+    scan = trajectory(type(axial).make({**data, "flying_focal_spot": way}), z_range_mm=(0.0, 20.0))
+    check(scan, "focal_shift", where="test")
+    assert list(scan["shift_axis"].values) == ["tangential", "radial", "z"]
+    assert np.array_equal(scan["focal_shift"][:4], first_four)
+    assert np.array_equal(scan["focal_shift"][4:8], first_four)
+    still = trajectory(axial, z_range_mm=(0.0, 20.0))
+    assert "focal_shift" not in still
+    assert np.array_equal(still["source_z"], scan["source_z"])
+    assert scan.attrs["gantry_tilt_deg"] == 0.0
+
+
 def test_wide_cone_takes_one_rotation():
     heart = load_protocol("cardiac_axial")
     assert trajectory(heart, z_range_mm=(0.0, 160.0)).sizes["view"] == 984
