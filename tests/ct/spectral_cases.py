@@ -16,6 +16,9 @@ def coarse(key: str, *, channels: int = 256, views: int = 360, **changes) -> Pro
     protocol = load_protocol(key)
     data = protocol.scanner.model_dump()
     detector = data["detector"]
+    if data["second_source"]:
+        share = data["second_source"]["n_channels"] / detector["n_channels"]
+        data["second_source"]["n_channels"] = round(share * channels)
     pitch = detector["n_channels"] * detector["channel_pitch_mm"] / channels
     detector.update(n_channels=channels, n_rows=2, channel_pitch_mm=pitch)
     scanner = Scanner.make({**data, "views_per_rotation": views})
