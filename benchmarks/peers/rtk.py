@@ -32,7 +32,9 @@ def volume(n: int, spacing: float) -> np.ndarray:
     z, y, x = np.meshgrid(axis, axis, axis, indexing="ij", sparse=True)
     scale = 0.5 * n * spacing
     ball = 1.0 / (1.0 + np.exp((np.sqrt(x**2 + y**2 + z**2) - 0.75 * scale) / (0.04 * scale)))
-    bump = np.exp(-((x - 0.3 * scale) ** 2 + (y + 0.2 * scale) ** 2 + (z - 0.1 * scale) ** 2) / (0.1 * scale) ** 2)
+    bump = np.exp(
+        -((x - 0.3 * scale) ** 2 + (y + 0.2 * scale) ** 2 + (z - 0.1 * scale) ** 2) / (0.1 * scale) ** 2
+    )
     return (ball * (1.0 + 0.5 * bump)).astype(np.float32)
 
 
@@ -46,10 +48,15 @@ def timed(run: Callable[[], Any], repeats: int = 2) -> tuple[float, Any]:
     return float(best), result
 
 
-def compare(name: str, seconds: float, theirs: float, difference: np.ndarray, scale: float, wanted: str) -> None:
+def compare(
+    name: str, seconds: float, theirs: float, difference: np.ndarray, scale: float, wanted: str
+) -> None:
     """One row of the table."""
     rms = 100 * float(np.sqrt(np.mean(difference**2))) / scale
-    print(f"| {name} | {theirs:.2f} s, ours {seconds:.2f} s: {theirs / seconds:.1f} times; differ by {rms:.3f} % RMS | {wanted} |")
+    print(
+        f"| {name} | {theirs:.2f} s, ours {seconds:.2f} s: {theirs / seconds:.1f} times; "
+        f"differ by {rms:.3f} % RMS | {wanted} |"
+    )
 
 
 def forward(python: str, *, n: int, views: int, columns: int, rows: int, pitch: float, basis: int) -> None:
@@ -75,7 +82,9 @@ def forward(python: str, *, n: int, views: int, columns: int, rows: int, pitch: 
     compare(name, seconds, float(done["seconds"]), theirs - ours[0], float(ours[0].max()), "4; 0.5 %")
 
 
-def backward(python: str, *, size: int, slices: int, views: int, columns: int, rows: int, pitch: float) -> None:
+def backward(
+    python: str, *, size: int, slices: int, views: int, columns: int, rows: int, pitch: float
+) -> None:
     """FDK of one set of projections."""
     n = 128
     spacing = 300.0 / n
@@ -112,7 +121,9 @@ def backward(python: str, *, size: int, slices: int, views: int, columns: int, r
     ours = (hu.to_numpy() / 1000.0 + 1.0) * MU
     seen = np.isfinite(ours) & (np.hypot(plane[:, None], plane) < 100.0)
     name = f"FDK, {size} x {size} x {slices} from {views} views of {columns} x {rows}, flat"
-    compare(name, seconds, float(done["seconds"]), (theirs - ours)[seen], float(ours[seen].max()), "10; 0.5 %")
+    compare(
+        name, seconds, float(done["seconds"]), (theirs - ours)[seen], float(ours[seen].max()), "10; 0.5 %"
+    )
 
 
 TURN = {"sid": SID, "sdd": SDD, "direction": -1.0, "start": 0.0}
@@ -120,7 +131,9 @@ TURN = {"sid": SID, "sdd": SDD, "direction": -1.0, "start": 0.0}
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--python", required=True, help="interpreter of the environment with itk-rtk")
     parser.add_argument("--basis", type=int, default=4)
     parser.add_argument("--full", action="store_true")

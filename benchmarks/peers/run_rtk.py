@@ -60,7 +60,8 @@ def fdk(job: dict[str, Any]) -> dict[str, Any]:
     values = np.load(job["projection"])
     stack = image_of(values, (job["column_mm"], job["row_mm"], 1.0))
     task = rtk.FDKConeBeamReconstructionFilter[Image].New()
-    task.SetInput(0, empty(job["size"], job["spacing"]).GetOutput())
+    blank = empty(job["size"], job["spacing"])  # kept: the filter does not own its source
+    task.SetInput(0, blank.GetOutput())
     task.SetInput(1, stack)
     task.SetGeometry(geometry(job))
     task.GetRampFilter().SetTruncationCorrection(0.0)

@@ -10,6 +10,7 @@ from twinlab.report import execute, index
 from twinlab.report.page import fetched
 
 ROOT = Path(__file__).resolve().parents[2]
+NO_PATIENT = {"13_scanner_validation"}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -27,5 +28,6 @@ def test_notebook_runs_and_its_checks_pass(path, tmp_path, monkeypatch):
     assert '<td class="pass">pass</td>' in page
     assert '<td class="fail">' not in page
     assert "Maturity" in page
-    assert "LIDC-IDRI" in page  # the credit that the sample's licence asks for
+    if path.stem not in NO_PATIENT:
+        assert "LIDC-IDRI" in page  # the credit that the sample's licence asks for
     assert path.stem in index(tmp_path).read_text(encoding="utf-8")
