@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "ct_pd_read": ["read_ct_pd"],
         "ct_pd_write": ["write_ct_pd"],
         "dx": ["write_radiograph"],
+        "localizer": ["write_localiser"],
         "series": ["write_dicom"],
         "netcdf": ["read_image", "read_projections", "write_projections"],
     },
