@@ -93,7 +93,7 @@ def sensor() -> None:
         mean = at["response"].sum("bin").to_numpy() @ photons / photons.sum()
         square = at["response_product"].sum(("bin", "other_bin")).to_numpy() @ photons / photons.sum()
         dqe, pairs = detector.fill_factor * mean**2 / square.sum(), square[1:].sum() / 2
-        print(f"{kv} kV: {mean:.3f} counts per photon, DQE(0) with fill factor {dqe:.3f}, pairs in two cells {pairs:.3f}")
+        print(f"{kv} kV: {mean:.3f} counts per photon, DQE(0) {dqe:.3f}, pairs in two cells {pairs:.3f}")
 
 
 def iodine(radius_mm: float) -> None:
