@@ -88,7 +88,7 @@ def projections(python: str, folder: Path, views: int) -> None:
     write_files(folder, protocol)
     ours = {
         "Voxelized": logarithms(ct.line_integrals(voxel_phantom(), protocol, rotation(protocol)), protocol),
-        "Analytic": logarithms(exact_scan(phantom_recipe(), protocol), protocol),
+        "Analytic": logarithms(exact_scan(protocol), protocol),
     }
     files = {"Voxelized": "voxels.json", "Analytic": "cylinders.ppm"}
     fine = bin_centres(protocol).size
@@ -108,11 +108,10 @@ def projections(python: str, folder: Path, views: int) -> None:
 def inserts(python: str, folder: Path, *, full: bool) -> None:
     """Inserts in images made from both programs' projections by one reconstruction, and by both."""
     protocol = protocol_like_catsim()
-    recipe = phantom_recipe()
     write_files(folder, protocol)
     job = job_of(protocol, folder, what="scan", views=984)
     theirs = {"exact cylinders": {"engine": "Analytic", "phantom": str(folder / "cylinders.ppm")}}
-    ours = {"exact cylinders": logarithms(exact_scan(recipe, protocol), protocol)}
+    ours = {"exact cylinders": logarithms(exact_scan(protocol), protocol)}
     if full:
         theirs["voxels"] = {"engine": "Voxelized", "phantom": str(folder / "voxels.json")}
         ours["voxels"] = logarithms(

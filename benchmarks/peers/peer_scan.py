@@ -7,10 +7,8 @@ import xarray as xr
 
 from twinlab import ct, phantom
 from twinlab.ct.corrections import correct_rays, water_correction
-from twinlab.ct.scan import scan_basis
 from twinlab.phantom.recipes import Recipe
 from twinlab.scanner import Protocol, Scanner, trajectory
-from twinlab.schema import label
 
 INSERTS = ("pmma", "polyethylene", "ptfe", "bone_spongiosa", "water+iodine_5mg_ml", "bone_cortical")
 
@@ -70,47 +68,17 @@ def voxel_phantom() -> xr.Dataset:
     return painted.assign(density=density.assign_attrs(painted["density"].attrs))
 
 
+def exact_scan(protocol: Protocol) -> xr.Dataset:
+    """Line integrals of the recipe's exact chords, in vacuum."""
+    voxels = phantom.from_recipe(phantom_recipe(), spacing_mm=32.0)
+    nothing = voxels.assign(density=voxels["density"].copy(data=0 * voxels["density"].values))
+    return ct.line_integrals(nothing, protocol, rotation(protocol), objects=phantom_recipe().shapes)
+
+
 def rotation(protocol: Protocol) -> xr.Dataset:
     """One rotation around z = 0."""
     half = protocol.collimation_mm / 2
     return trajectory(protocol, z_range_mm=(-half, half))
-
-
-def exact_scan(recipe: Recipe, protocol: Protocol) -> xr.Dataset:
-    """Line integrals of exact chords, in the form of :func:`twinlab.ct.line_integrals`."""
-    path, scanner = rotation(protocol), protocol.scanner
-    fan, rows = scanner.fan_angles_rad(), protocol.row_positions_mm()
-    angle = path["view_angle"].to_numpy()[:, None, None]
-    names = list(dict.fromkeys(s.material for s in recipe.shapes))
-    basis = scan_basis(names, protocol)
-    weight = np.array(
-        [recipe.density_of(s) * basis.coefficients[names.index(s.material)] for s in recipe.shapes]
-    )
-    shape = (angle.size, rows.size, fan.size)
-    out = np.zeros((weight.shape[1], *shape), np.float32)
-    for v in range(shape[0]):
-        a = angle[v]
-        source = scanner.source_to_isocentre_mm * np.array([np.sin(a), -np.cos(a), 0 * a])[:, 0, 0]
-        turn = a - fan
-        rise = rows[:, None] / scanner.source_to_detector_mm
-        along = np.stack(np.broadcast_arrays(-np.sin(turn), np.cos(turn), rise), -1)
-        direction = (along / np.linalg.norm(along, axis=-1, keepdims=True)).reshape(-1, 3)
-        lengths = recipe.path_lengths(np.broadcast_to(source, direction.shape), direction)
-        out[:, v] = (0.1 * weight.T @ lengths).reshape(-1, *shape[1:])
-    coords = {"row": rows, "fan_angle": ("channel", fan)}
-    return xr.Dataset(
-        {
-            "path": label("path", out, coords),
-            "basis_mu": label("basis_mu", basis.basis_mu, {"energy": basis.energy_kev}),
-            "mixing": label("mixing", basis.mixing, {"mixed_material": list(basis.material_names)}),
-            "view_angle": path["view_angle"], "source_z": path["source_z"],
-            "row_lo": label("row_lo", np.zeros(shape[0], np.int64)),
-            "row_hi": label("row_hi", np.full(shape[0], shape[1])),
-        },
-        attrs={**path.attrs, "scanner": scanner.key, "source_to_isocentre_mm": scanner.source_to_isocentre_mm,
-               "source_to_detector_mm": scanner.source_to_detector_mm,
-               "row_pitch_mm": scanner.detector.row_pitch_mm},
-    )  # fmt: skip
 
 
 def logarithms(paths: xr.Dataset, protocol: Protocol) -> np.ndarray:

@@ -103,7 +103,7 @@ def rod_mtf(
     Phys Med Biol 33:149.
     """
     frequency = np.atleast_1d(np.asarray(frequency_per_mm, float))
-    radius = np.hypot(hu["x"] - x_mm, hu["y"] - y_mm).transpose("y", "x").to_numpy()
+    radius = np.hypot(hu["y"].to_numpy()[:, None] - y_mm, hu["x"].to_numpy()[None, :] - x_mm)
     values = hu.transpose("y", "x").to_numpy().astype(float)
     values = values - values[(radius > 6.0) & (radius < 8.0)].mean()
     near = radius <= 6.0
