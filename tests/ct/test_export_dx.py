@@ -62,7 +62,7 @@ def test_a_localiser_lies_where_the_patient_is(tmp_path, angle_deg):
     where = {"x": 20.0, "y": -30.0, "z": 12.0}
     ball = {"shape": "ellipsoid", "name": "b", "material": "water", "diameter_mm": 40.0, "centre_mm": where}
     recipe = body(shapes=[ball], size_mm={"x": 160.0, "y": 160.0, "z": 120.0})
-    protocol = small_protocol(bowtie="none")
+    protocol = small_protocol(bowtie="none", n_channels=256)
     lines = scout(
         recipe, protocol, z_range_mm=(-40, 40), step_mm=4.0, view_angle_deg=angle_deg, seed=1, noise=False
     )
