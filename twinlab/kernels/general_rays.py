@@ -21,8 +21,9 @@ _BLOCK = 64  # rays of one task
 
 
 @njit(cache=True, parallel=True)
-def _segments(volumes, low, size, start, end, out):
+def _segments(values, low, size, start, end, out):
     nk, n = out.shape
+    volumes = values.transpose((3, 0, 1, 2))
     for block in prange((n + _BLOCK - 1) // _BLOCK):
         integral = np.zeros(nk, np.float64)
         for i in range(block * _BLOCK, min((block + 1) * _BLOCK, n)):
@@ -36,8 +37,9 @@ def _segments(volumes, low, size, start, end, out):
 
 
 @njit(cache=True, parallel=True)
-def _cone(volumes, low, size, source, axes, channels, rows, row_lo, row_hi, out):
+def _cone(values, low, size, source, axes, channels, rows, row_lo, row_hi, out):
     nk, nv, nr, nc = out.shape
+    volumes = values.transpose((3, 0, 1, 2))
     for task in prange(nv * nr):
         i, r = task // nr, task % nr
         if r < row_lo[i] or r >= row_hi[i]:
@@ -129,13 +131,13 @@ def trace(
     >>> trace(cube, spacing_mm=(1, 1, 1), origin_mm=(0.5, 0.5, 0.5), start_mm=[[-9, 5.2, 5.2]], end_mm=[[19, 5.2, 5.2]])
     array([[1.]], dtype=float32)
     """
-    volumes, low, size = _grid(volumes, spacing_mm, origin_mm)
+    values, low, size = _grid(volumes, spacing_mm, origin_mm)
     start, end = (np.ascontiguousarray(p, float) for p in (start_mm, end_mm))
     if start.ndim != 2 or start.shape[1:] != (3,) or start.shape != end.shape:
         refuse("trace", "start_mm and end_mm (n, 3)", (start.shape, end.shape))
-    out = np.zeros((volumes.shape[0], start.shape[0]), np.float32)
+    out = np.zeros((values.shape[-1], start.shape[0]), np.float32)
     with one_parallel_region():
-        _segments(volumes, low, size, start, end, out)
+        _segments(values, low, size, start, end, out)
     return out
 
 
@@ -175,10 +177,10 @@ def project_parallel(
     InputError
         Shapes do not fit.
     """
-    volumes, low, size = _grid(volumes, spacing_mm, origin_mm)
+    values, low, size = _grid(volumes, spacing_mm, origin_mm)
     angle, u, rows = (np.atleast_1d(np.asarray(a, float)) for a in (view_angle_rad, u_mm, row_mm))
     s, c = np.sin(angle)[:, None], np.cos(angle)[:, None]
-    corners = [[low[1 + i] + n * size[1 + i] * volumes.shape[2 + i] for n in (0, 1)] for i in (0, 1)]
+    corners = [[low[1 + i] + n * size[1 + i] * values.shape[1 + i] for n in (0, 1)] for i in (0, 1)]
     reach = sum(max(abs(p - o) for p in side) for side, o in zip(corners, isocentre_mm[::-1], strict=True))
     shape = (angle.size, rows.size, u.size)
     x, y, z = (
@@ -192,9 +194,9 @@ def project_parallel(
     way = np.stack(np.broadcast_arrays(-s[:, None], c[:, None], 0.0), -1) * (reach + 1.0)
     middle = np.stack([x, y, z], -1)
     start, end = (middle - way).reshape(-1, 3), (middle + way).reshape(-1, 3)
-    out = np.zeros((volumes.shape[0], start.shape[0]), np.float32)
+    out = np.zeros((values.shape[-1], start.shape[0]), np.float32)
     with one_parallel_region():
-        _segments(volumes, low, size, start, end, out)
+        _segments(values, low, size, start, end, out)
     return out.reshape(-1, *shape)
 
 
@@ -217,14 +219,14 @@ def project_tilted(
     focal_shift_mm: np.ndarray | None = None,
 ) -> np.ndarray:
     """As :func:`twinlab.kernels.project.project` for a gantry that leans (see :func:`frames`), ray by ray."""
-    volumes, low, size = _grid(volumes, spacing_mm, origin_mm)
+    values, low, size = _grid(volumes, spacing_mm, origin_mm)
     angles, source_z, rows, lo, hi = geometry(
         spacing_mm, view_angle_rad, source_z_mm, source_to_isocentre_mm, row_mm, row_lo, row_hi
     )
     along, across, lengths = detector_rays(
         source_to_detector_mm=source_to_detector_mm, fan_angle_rad=fan_angle_rad, u_mm=u_mm
     )
-    out = np.zeros((volumes.shape[0], angles.size, rows.size, lengths.size), np.float32)
+    out = np.zeros((values.shape[-1], angles.size, rows.size, lengths.size), np.float32)
     shifts = foci(
         focal_shift_mm, angles.size, source_to_isocentre_mm=float(source_to_isocentre_mm), along=along,
         across=across, lengths=lengths,
@@ -232,10 +234,10 @@ def project_tilted(
     for focus in shifts:
         seen = focus.views
         source, axes, channels = frames(focus, angles[seen], source_z[seen], isocentre_mm, tilt_rad)
-        part = np.zeros((volumes.shape[0], seen.size, *out.shape[2:]), np.float32)
+        part = np.zeros((values.shape[-1], seen.size, *out.shape[2:]), np.float32)
         with one_parallel_region():
             _cone(
-                volumes,
+                values,
                 low,
                 size,
                 source,
@@ -259,4 +261,4 @@ def _grid(volumes, spacing_mm, origin_mm):
         refuse("spacing_mm", "positive voxel sizes", spacing_mm)
     size = tuple(map(float, spacing_mm))
     low = tuple(float(o) - 0.5 * s for o, s in zip(origin_mm, size, strict=True))
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(volumes, 0, -1)), -1, 0), low, size
+    return np.ascontiguousarray(np.moveaxis(volumes, 0, -1)), low, size

@@ -228,8 +228,9 @@ def _inside(n, start, stop, first, last):
 
 
 @njit(cache=True, parallel=True)
-def _cone(table, weights, volumes, low, size, source, axes, channels, rows, row_lo, row_hi, out):
+def _cone(table, weights, values, low, size, source, axes, channels, rows, row_lo, row_hi, out):
     nk, nv, _, nc = out.shape
+    volumes = values.transpose((3, 0, 1, 2))
     n_solids = table.kind.size
     n_blocks = (nc + _CHANNELS - 1) // _CHANNELS
     for task in prange(nv * n_blocks):
@@ -364,13 +365,11 @@ def add_painted(
     volumes : float32 array (n_basis, nz, ny, nx), optional
         What was there before; ``low`` and ``size`` (z, y, x) are its lower corner and voxel size [mm].
     """
-    nothing = np.zeros((0, 0, 0, 0), np.float32)
-    volumes = nothing if volumes is None else volumes
+    volumes = np.zeros((0, 0, 0, 0), np.float32) if volumes is None else volumes
     low, size = (low, size) if volumes.size else ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    # one memory layout, the basis innermost, for one compiled loop
-    volumes = np.moveaxis(np.ascontiguousarray(np.moveaxis(volumes, 0, -1)), -1, 0)
+    values = np.ascontiguousarray(np.moveaxis(volumes, 0, -1))
     with one_parallel_region():
         _cone(
-            table, np.ascontiguousarray(weights, float), volumes, low, size, source, axes, channels, rows,
+            table, np.ascontiguousarray(weights, float), values, low, size, source, axes, channels, rows,
             row_lo, row_hi, out,
         )  # fmt: skip
