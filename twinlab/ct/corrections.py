@@ -76,7 +76,9 @@ def _calibrate(protocol: Protocol) -> xr.Dataset:
     length = np.linspace(0.0, LONGEST_MM, 251)[1:]
     middle = int(np.argmin(np.abs(protocol.scanner.fan_angles_rad())))
     mu_water = float(water_logarithm(protocol, [REFERENCE_MM])[0, middle] / REFERENCE_MM)
-    fits = [fit_polynomials(water_logarithm(protocol, length, row_mm=row), mu_water * length) for row in knots]
+    fits = [
+        fit_polynomials(water_logarithm(protocol, length, row_mm=row), mu_water * length) for row in knots
+    ]
     coefficients, raw_max = np.stack([fit[0] for fit in fits]), np.stack([fit[1] for fit in fits])
     residual = max(fit[2] for fit in fits)
     rows: tuple[str, ...] = ()
