@@ -26,7 +26,7 @@ from twinlab.keys import content_key, source_key
 from twinlab.scanner import Protocol, trajectory
 from twinlab.schema import label, refuse
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 DOSES = (1.0, 0.5, 2.0)  # of the protocol's exposure, in turn
 CONTRASTS = {50.0: (0.35, 0.0), 200.0: (-0.35, 0.0), -100.0: (0.0, 0.35)}  # HU: place in the test object
 _MATERIALS = ("air", "water", "bone_cortical")
