@@ -8,8 +8,8 @@ import pytest
 from analytic_scan import Ellipsoid, project, scan
 
 from twinlab.ct import reconstruct as fbp
-from twinlab.ct.iterative import reconstruct, solvers, system
 from twinlab.ct.iterative import images as images_module
+from twinlab.ct.iterative import reconstruct, solvers, system
 from twinlab.schema import InputError, label
 
 CYLINDER = Ellipsoid((5.0, 0.0, 0.0), (60.0, 50.0, 400.0))
