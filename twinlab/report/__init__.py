@@ -7,7 +7,7 @@ import lazy_loader as _lazy
 
 __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
-    submodules=["figures", "thin"],
+    submodules=["artefacts", "figures", "thin"],
     submod_attrs={
         "execution": ["NotebookError", "Run", "execute"],
         "notes": [
@@ -27,5 +27,6 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "parameters": ["Parameter", "read_parameters"],
         "page": ["render"],
         "site": ["index", "reports"],
+        "variants": ["at_protocols", "contrast_in", "water_reads"],
     },
 )
