@@ -65,7 +65,12 @@ def _registry() -> dict[str, Variable]:
         ("air_signal", "row channel", "keV mAs-1", "mean absorbed energy of a reading without an object"),
         ("air_variance", "row channel", "keV2 mAs-1", "quantum variance of a reading without an object"),
         ("tube_current", "view", "mA", "tube current of the view"),
-        ("water_width", "z angle", "mm", "water that attenuates like the middle of the patient, seen from a side"),
+        (
+            "water_width",
+            "z angle",
+            "mm",
+            "water that attenuates like the middle of the patient, seen from a side",
+        ),
         (
             "water_polynomial",
             "channel power",
@@ -112,9 +117,19 @@ def _registry() -> dict[str, Variable]:
         ("transmission", "view row channel", "1", "reading over the mean reading without an object"),
         ("scout", "z channel", "1", "water-corrected line integral of a localiser"),
         # scatter
-        ("scatter", "view row channel", "keV mAs-1", "mean absorbed scattered energy per cell and mAs of the view"),
+        (
+            "scatter",
+            "view row channel",
+            "keV mAs-1",
+            "mean absorbed scattered energy per cell and mAs of the view",
+        ),
         ("scatter_sd", "view row channel", "keV mAs-1", "standard uncertainty of scatter (statistical)"),
-        ("primary", "view row channel", "keV mAs-1", "mean absorbed unscattered energy per cell and mAs of the view"),
+        (
+            "primary",
+            "view row channel",
+            "keV mAs-1",
+            "mean absorbed unscattered energy per cell and mAs of the view",
+        ),
         ("primary_sd", "view row channel", "keV mAs-1", "standard uncertainty of primary (statistical)"),
         # image
         ("hu", "z y x", "HU", "CT number"),

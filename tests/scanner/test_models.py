@@ -167,3 +167,13 @@ def test_exposure_limits():
     liver = load_protocol("liver_arterial")
     assert for_patient(liver, dw_mm=300) is liver
     assert effective_mas_for(liver, dw_mm=300) == pytest.approx(liver.effective_mas)
+
+
+def test_an_offset_panel_sees_as_far_as_its_farther_edge():
+    bench = load_scanner("bench_flat_panel")
+    detector = bench.detector.model_copy(update={"channel_offset": 0.4 * bench.detector.n_channels})
+    shifted = bench.model_copy(update={"detector": detector})
+    edge = abs(shifted.channel_positions_mm()).max() / bench.source_to_detector_mm
+    expected = 2 * bench.source_to_isocentre_mm * edge / (1 + edge**2) ** 0.5
+    assert shifted.scan_fov_mm == pytest.approx(expected)
+    assert shifted.scan_fov_mm > 1.7 * bench.scan_fov_mm

@@ -72,13 +72,13 @@ def _fit(columns: Array, true: Array) -> Array:
 
 
 def training_paths(paths: xr.Dataset, chord_cm: float) -> Array:
-    """Basis line integrals that the scan's materials can give, without and with an extra's longest chord.
+    """Basis line integrals that the scan's materials can give, none among them, without and with an extra's chord.
 
     Returns array (path, basis + 1); the last column is the chord.
     """
     names = [str(name) for name in paths["mixed_material"].to_numpy()]
     mu = mass_attenuation([*names, "water"], paths["energy"].to_numpy())
     coefficients = np.linalg.lstsq(paths["basis_mu"].to_numpy().T, mu.T, rcond=None)[0].T
-    training = mass_paths(names) @ coefficients
+    training = np.vstack([np.zeros(coefficients.shape[1]), mass_paths(names) @ coefficients])
     chords = (0.0, chord_cm) if chord_cm > 0 else (0.0,)
     return np.vstack([np.column_stack([training, np.full(len(training), chord)]) for chord in chords])

@@ -97,11 +97,13 @@ def parallel_views(geometry: Geometry, grid: Grid) -> ParallelViews:
     columns: list[list[NDArray[Any]]] = []
     for number, segment in enumerate(geometry.segments):
         index = _angles(geometry, segment)
-        theta = index * step
+        theta = np.asarray(index * step, dtype=np.float64)
         _, ahead = geometry.focus(segment.shift_mm)
         lift = segment.shift_mm[2]
         start = segment.start_z_mm + lift
-        z = start + segment.slope_mm_per_rad * (theta - ahead - segment.start_angle_rad)
+        z = np.asarray(
+            start + segment.slope_mm_per_rad * (theta - ahead - segment.start_angle_rad), np.float64
+        )
         lo, hi = _row_range(geometry, grid, theta, z, segment)
         slope = np.full(theta.size, segment.slope_mm_per_rad)
         columns.append([np.full(theta.size, number), theta, z, slope, lo, hi, index % half_turn])

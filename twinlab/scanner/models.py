@@ -80,8 +80,13 @@ class Scanner(Model):
 
     @property
     def scan_fov_mm(self) -> float:
-        """Diameter of the circle that every view sees completely, mm."""
-        half = float(np.abs(self.fan_angles_rad()[[0, -1]]).min())
+        """Diameter of the circle that a full rotation sees completely, mm.
+
+        A panel that is shifted by more than a channel (half fan) sees each ray of the outer ring from one of two
+        opposite views: the farther edge counts.
+        """
+        edges = np.abs(self.fan_angles_rad()[[0, -1]])
+        half = float(edges.min() if abs(self.detector.channel_offset) <= 1.0 else edges.max())
         return 2.0 * self.source_to_isocentre_mm * math.sin(half)
 
     def n_rows_for(self, collimation_mm: float) -> int:

@@ -117,7 +117,9 @@ def iodine_sensitivity(
         middle = spectrum[spectrum.shape[0] // 2]
         water = linear_attenuation_per_mm("water", energy)
         logarithm = -np.log(np.exp(-np.outer(length, water)) @ middle)
-        both = np.exp(-behind_water_mm * water - iodine_g_cm2 * mass_attenuation(material, energy)[0]) @ middle
+        both = (
+            np.exp(-behind_water_mm * water - iodine_g_cm2 * mass_attenuation(material, energy)[0]) @ middle
+        )
         equivalent_cm = (np.interp(-np.log(both), logarithm, length) - behind_water_mm) / 10.0
         out.append(equivalent_cm / iodine_g_cm2)  # HU per mg/ml: the factors of 1000 cancel
     return np.array(out)
