@@ -4,6 +4,7 @@ import lazy_loader as _lazy
 
 __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
+    submodules=["artefacts", "export", "iterative", "spectral"],
     submod_attrs={
         "basis": ["Basis", "attenuation_basis", "choose_basis"],
         "corrections": ["water_correction"],

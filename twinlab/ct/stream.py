@@ -276,8 +276,10 @@ def _air(paths: xr.Dataset, tables: SignalTables) -> xr.Dataset:
 
 
 def _scatter_key(scatter: Scatter | xr.DataArray | None) -> Any:
-    """Content of the scatter; of a function, its name stands for what it does."""
-    return getattr(scatter, "__qualname__", repr(type(scatter))) if callable(scatter) else scatter
+    """Content of the scatter; of a callable, its name and fields (a plain function's name stands for it)."""
+    if not callable(scatter):
+        return scatter
+    return [getattr(scatter, "__qualname__", type(scatter).__qualname__), getattr(scatter, "__dict__", {})]
 
 
 def simulate(

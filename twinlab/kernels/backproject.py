@@ -15,6 +15,14 @@ TILE = 32  # voxels; a tile's part of two angles stays in the second-level cache
 
 
 @njit(cache=True, inline="always")
+def parallel_position(x, y, ray, steps, first_t, first_s):
+    """Position along t and s of a voxel column, in points from the first; parameters as below."""
+    t = (x * ray[0] + y * ray[1]) / steps[0] - first_t
+    s = (y * ray[0] - x * ray[1]) / steps[1] - first_s
+    return t, s
+
+
+@njit(cache=True, inline="always")
 def parallel_place(x, y, ray, steps, first_t, first_s):
     """Cell and fraction along t and s of a voxel column.
 
@@ -29,8 +37,7 @@ def parallel_place(x, y, ray, steps, first_t, first_s):
     first_t, first_s : int
         Indices of the first point.
     """
-    t = (x * ray[0] + y * ray[1]) / steps[0] - first_t
-    s = (y * ray[0] - x * ray[1]) / steps[1] - first_s
+    t, s = parallel_position(x, y, ray, steps, first_t, first_s)
     i, j = int(t), int(s)
     return i, t - i, j, s - j
 

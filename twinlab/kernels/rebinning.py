@@ -16,20 +16,41 @@ CHANNELS = 32  # of one piece of work
 BLOCK = 512  # columns of a block in the matrix product
 
 
+@njit(cache=True, inline="always")
+def first_tap(place, lowest, highest, periodic):
+    """First of the views that interpolate at a fractional index; ``lowest`` to ``highest`` on an open path."""
+    first = int(math.floor(place)) - TAPS // 2 + 1
+    if not periodic:
+        first = min(max(first, lowest), highest)
+    return first
+
+
+@njit(cache=True, inline="always")
+def lagrange(x, a, one, share):
+    """Weight, times ``share``, of point ``a`` of 0 .. TAPS - 1 at ``x``; ``one`` and all others of one type."""
+    product = share
+    b = one - one
+    for _ in range(TAPS):
+        if a != b:
+            product *= (x - b) / (a - b)
+        b += one
+    return product
+
+
+@njit(cache=True, inline="always")
+def detector_row(row, margin, n_rows):
+    """Detector row that a row counted from the first margin row repeats."""
+    return min(max(row - margin, 0), n_rows - 1)
+
+
 @njit(cache=True)
 def _taps(place, count, periodic, share, views, weights):
     """Views and Lagrange weights, times ``share``, that interpolate at a fractional view index."""
-    first = math.floor(place) - TAPS // 2 + 1
-    if not periodic:
-        first = min(max(first, 0), count - TAPS)
+    first = first_tap(place, 0, count - TAPS, periodic)
     x = place - first
     for a in range(TAPS):
         views[a] = (first + a) % count
-        product = share
-        for b in range(TAPS):
-            if a != b:
-                product *= (x - b) / (a - b)
-        weights[a] = product
+        weights[a] = lagrange(x, float(a), 1.0, share)
 
 
 @njit(cache=True, parallel=True, fastmath={"contract", "nsz"})
@@ -188,7 +209,7 @@ def sum_rows(filtered, n_t, row_lo, row_hi, det_lo, margin, n_rows, row_weight, 
             total = row_weight.dtype.type(0)
             out[e, t, 0] = total
             for r in range(row_lo[e], row_hi[e]):
-                row = min(max(r - margin, 0), n_rows - 1) - det_lo[e]
+                row = detector_row(r, margin, n_rows) - det_lo[e]
                 total += row_weight[r] * filtered[e, row, t]
                 out[e, t, r - row_lo[e] + 1] = total
             out[e, t, row_hi[e] - row_lo[e] + 1] = total
@@ -203,5 +224,5 @@ def sum_rows_adjoint(sums, n_t, row_lo, row_hi, det_lo, margin, n_rows, row_weig
             total = row_weight.dtype.type(0)
             for r in range(row_hi[e] - 1, row_lo[e] - 1, -1):
                 total += sums[e, t, r - row_lo[e] + 1]
-                row = min(max(r - margin, 0), n_rows - 1) - det_lo[e]
+                row = detector_row(r, margin, n_rows) - det_lo[e]
                 filtered[e, row, t] += row_weight[r] * total

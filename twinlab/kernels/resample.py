@@ -52,6 +52,12 @@ def row_cell(position, n_rows):
 
 
 @njit(cache=True, inline="always")
+def row_place(start, scale, bound, zero, top):
+    """Position of a slice's bound between running sums, clamped to ``zero`` .. ``top``."""
+    return min(max(start + scale * bound, zero), top)
+
+
+@njit(cache=True, inline="always")
 def bounds_inside(low, high, first, step, n_bounds):
     """Bounds ``lo <= k < hi`` of slices between two heights, whole vectors; all when they are uneven (step 0)."""
     if step == 0.0:
@@ -67,7 +73,7 @@ def _look_up(line, weights, top, start, scale, bounds, lo, hi, edge, edge_weight
     """Running sums of a ray and of the row weights at the slices' bounds ``lo`` to ``hi``."""
     zero = bounds.dtype.type(0)
     for k in range(lo, hi):
-        position = min(max(start + scale * read(bounds, k, 1), zero), top)
+        position = row_place(start, scale, read(bounds, k, 1), zero, top)
         r = np.int32(position)
         f = position - r
         a, b = read(line, r, 1), read(line, r + 1, 1)
