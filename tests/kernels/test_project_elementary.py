@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from twinlab.kernels.elementary import cosine_of_turns, exp32, log32
-from twinlab.kernels.spectral import FEW_QUANTA, correct_row, polychromatic, readings_to_projections
+from twinlab.kernels.readings import FEW_QUANTA, correct_row, draw_readings, take_logarithm
+from twinlab.kernels.spectral import polychromatic
 
 
 @numba.njit
@@ -44,14 +45,16 @@ def read(mean_quanta, energy, electronic, *, n=200_000, mas=2.0, seed=(3, 4), re
     signal = np.full(shape, mean_quanta * energy / mas, np.float32)
     second = np.full(shape, mean_quanta * energy**2 / mas, np.float32)
     air = np.full(shape[1:], 1e5, np.float32)
-    polynomial, raw_max = np.zeros((2, 100), np.float32), np.full(100, 30.0, np.float32)
-    polynomial[0] = 1.0
+    polynomial, raw_max = np.zeros((1, 2, 100), np.float32), np.full((1, 100), 30.0, np.float32)
+    polynomial[0, 0] = 1.0
     rows = np.zeros(shape[0], np.int64), np.full(shape[0], shape[1])
     projection, variance = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    readings_to_projections(
-        signal, second, air, np.float32(mas), np.float32(electronic), True, np.uint64(realisation),
-        np.uint64(seed[0]), np.uint64(seed[1]), polynomial, raw_max, *rows, projection, variance,
-    )  # fmt: skip
+    exposure, noise = np.full(shape[0], mas, np.float32), np.float32(electronic)
+    keys = np.uint64(realisation), np.uint64(seed[0]), np.uint64(seed[1])
+    draw_readings(signal, second, exposure, noise, True, 0, *keys, *rows, projection)
+    take_logarithm(
+        signal, second, air, exposure, noise, polynomial, raw_max, *rows, projection, projection, variance
+    )
     return mas * 1e5 * np.exp(-projection.astype(float)), variance
 
 
@@ -129,7 +132,7 @@ def test_polychromatic_sum(n_basis):
     path = (rng.random((n_basis, 3, 4, 17)) * 5).astype(np.float32)
     mu = np.zeros((5, max(n_basis, 4)), np.float32)
     mu[:, :n_basis] = rng.random((5, n_basis)) * 0.2
-    weight, weight2 = rng.random((2, 5, 17)).astype(np.float32)
+    weight, weight2 = rng.random((2, 1, 5, 17)).astype(np.float32)
     gain = rng.random((4, 17)).astype(np.float32)
     lo, hi = np.array([0, 1, 2]), np.array([4, 3, 2])
     signal, second = np.empty((2, 3, 4, 17), np.float32)
@@ -138,4 +141,4 @@ def test_polychromatic_sum(n_basis):
     seen = ((row >= lo[:, None]) & (row < hi[:, None]))[..., None]
     exponent = np.einsum("kvrc,qk->qvrc", path.astype(float), mu[:, :n_basis]) * seen
     for found, w in ((signal, weight), (second, weight2)):
-        assert found == pytest.approx(gain * np.einsum("qvrc,qc->vrc", np.exp(-exponent), w), rel=2e-6)
+        assert found == pytest.approx(gain * np.einsum("qvrc,qc->vrc", np.exp(-exponent), w[0]), rel=2e-6)
