@@ -15,7 +15,8 @@ from twinlab.ct.filters import Kernel, filter_matrix
 from twinlab.ct.gantry import Geometry, Grid
 from twinlab.ct.points import Points, points
 from twinlab.ct.rebin import ParallelViews, Part, detector_rows, parallel_views, redundancy, view_places
-from twinlab.ct.source_path import Segment
+from twinlab.ct.source_path import TAPS, Segment
+from twinlab.kernels import cuda_backproject as gpu
 from twinlab.kernels.backproject import back_project, back_project_adjoint
 from twinlab.kernels.rebinning import (
     filter_rows,
@@ -30,6 +31,7 @@ from twinlab.kernels.threads import one_parallel_region
 from twinlab.schema import refuse
 
 _BLOCK_BYTES = 96 << 20  # of running sums and points held at a time
+_DEVICE_BYTES = 512 << 20  # the same on a CUDA device
 BEYOND = 0.3  # of half the detector: how far truncated rows are continued
 _LEAST = 1e-4  # of a slice: less weight than that at any angle is "not seen"
 
@@ -159,7 +161,7 @@ class Slab:
         moving = np.stack([v.source_z_mm - self.z_middle, v.slope_mm_per_rad], axis=1)
         return window, n_t, np.hstack([moving, constant[v.segment]])
 
-    def _blocks(self) -> Iterator[tuple[int, int]]:
+    def _blocks(self, most_bytes: int = _BLOCK_BYTES) -> Iterator[tuple[int, int]]:
         """Ranges of half-turn angles whose running sums and points fit the memory set aside."""
         group = self.views.group
         rows = int((self.views.row_hi - self.views.row_lo).max(initial=1)) + 2
@@ -169,7 +171,7 @@ class Slab:
         total = np.concatenate([[0], np.cumsum(size)]) * self.plan.dtype.itemsize
         lo = 0
         while lo < group.size - 1:
-            hi = int(np.searchsorted(total, total[lo] + _BLOCK_BYTES, side="right")) - 1
+            hi = int(np.searchsorted(total, total[lo] + most_bytes, side="right")) - 1
             hi = min(max(hi, lo + 1), group.size - 1)
             yield lo, hi
             lo = hi
@@ -230,8 +232,44 @@ class Slab:
         limits = self.det_lo[entries], self.det_hi[entries]
         return self.cone, _stack(tuple(rows)), kind, first, self.n_t[entries], *limits
 
-    def forward(self, data: NDArray[Any]) -> NDArray[Any]:
-        """Attenuation per mm, shape (z, y, x), of projections (view, row, channel)."""
+    def forward(self, data: NDArray[Any], device: str = "cpu") -> NDArray[Any]:
+        """Attenuation per mm, shape (z, y, x), of projections (view, row, channel) on the host."""
+        image = self._image_on_device(data) if device == "cuda" else self._image(data)
+        image *= self.geometry.angle_step_rad
+        return np.moveaxis(image, 2, 0)[: self.grid.z.size]
+
+    def _image_on_device(self, data: NDArray[Any]) -> NDArray[Any]:
+        """As :meth:`_image`, computed on a CUDA device; only the views that the slices need go there."""
+        first, last = self._seen()
+        projection = gpu.put(data[first:last])
+        image = gpu.zeros((self.grid.y.size, self.grid.x.size, self.bounds.n_slices))
+        for lo, hi in self._blocks(_DEVICE_BYTES):
+            e = self._entries_of(lo, hi)
+            values = gpu.points_on_device(
+                projection, first, views=self._views(e), filtering=self._filter(e, transposed=False),
+                rows=self._rows(e), common=self._common(lo, hi), weighting=self._weighting(),
+                shape=self._points_of(lo, hi),
+            )  # fmt: skip
+            gpu.add_back_projection(values, self._place(lo, hi), image)
+        return np.asarray(image.copy_to_host())
+
+    def _seen(self) -> tuple[int, int]:
+        """First and end view that the slices need, with those between."""
+        low, high = self.geometry.n_views, 0
+        for number, segment in enumerate(self.geometry.segments):
+            own = self.base[self.views.segment == number]
+            if own.size == 0:
+                continue
+            a, b = 0, segment.count - 1
+            if not segment.periodic:
+                a = min(max(math.floor(own.min() + self.channel[number].min()) - TAPS, a), b)
+                b = max(min(math.ceil(own.max() + self.channel[number].max()) + TAPS, b), 0)
+            low = min(low, segment.first + segment.stride * a)
+            high = max(high, segment.first + segment.stride * b + 1)
+        return (low, high) if high else (0, 1)
+
+    def _image(self, data: NDArray[Any]) -> NDArray[Any]:
+        """Sum over all half-turn angles, shape (y, x, slices)."""
         g, v, dtype = self.geometry, self.views, self.plan.dtype
         image = np.zeros((self.grid.y.size, self.grid.x.size, self.bounds.n_slices), dtype=dtype)
         for lo, hi in self._blocks():
@@ -249,8 +287,7 @@ class Slab:
                 sum_rows(filtered, *self._rows(e), sums)  # type: ignore[call-arg]
                 resample(sums, *self._common(lo, hi), self.bounds.even, *self._weighting(), values)  # type: ignore[call-arg]
                 back_project(values, *self._place(lo, hi), image)  # type: ignore[call-arg]
-        image *= g.angle_step_rad
-        return np.moveaxis(image, 2, 0)[: self.grid.z.size]
+        return image
 
     def transpose(self, template: NDArray[Any], out: NDArray[Any]) -> None:
         """Add the transpose of :meth:`forward`, applied to (z, y, x), to ``out`` (view, row, channel)."""

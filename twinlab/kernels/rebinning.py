@@ -19,7 +19,7 @@ BLOCK = 512  # columns of a block in the matrix product
 @njit(cache=True, inline="always")
 def first_tap(place, lowest, highest, periodic):
     """First of the views that interpolate at a fractional index; ``lowest`` to ``highest`` on an open path."""
-    first = int(math.floor(place)) - TAPS // 2 + 1
+    first = int(math.floor(place)) - TAPS // 2 + 1  # noqa: RUF046 (CUDA's floor is a float)
     if not periodic:
         first = min(max(first, lowest), highest)
     return first
