@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from twinlab.ct import recon
+from twinlab.ct import recon, slab
 from twinlab.ct.recon import reconstruct
 from twinlab.kernels import cuda_backproject as gpu
 from twinlab.kernels.device import missing
@@ -140,6 +140,7 @@ def on_processor(monkeypatch):
     monkeypatch.setattr(gpu, "_launch", _launch_on_processor)
     monkeypatch.setattr(gpu, "_algebra", np.asarray)
     monkeypatch.setattr(recon, "resolve", lambda device, where: device)
+    monkeypatch.setattr(slab, "_DEVICE_BYTES", 1 << 20)  # several blocks of angles
 
 
 def clinical(rows: int, views: int, channels: int, size_mm: float) -> xr.Dataset:
@@ -178,15 +179,15 @@ def test_kernels_in_single_precision_agree_with_the_cpu(on_processor, name):
 
 
 def clinical_difference(views: int, plane: np.ndarray) -> float:
-    """Largest difference between device and CPU, HU, of a sharp image with noise of some 100 HU."""
+    """Largest difference between device and CPU, HU, of a sharp image of a cylinder with noise."""
     data = clinical(rows=8, views=views, channels=400, size_mm=80.0)
     options: dict[str, Any] = {"grid": {"z": [-0.6, 0.0, 0.7], "y": plane, "x": plane}, "kernel": "sharp"}
     device = reconstruct(data, device="cuda", **options).values
     return float(np.abs(device - reconstruct(data, device="cpu", **options).values).max())
 
 
-# HU. 3e-5 of a step at positions of 500 points, times a change of 100 HU a step and root of some hundred angles:
-# measured 0.005 to 0.01, of 512 x 512 in a field of 500 mm too
+# HU. 3e-5 of a step at positions of 700 points, at edges of 1,000 HU, averaged over angles. Measured 0.008 at 128 x 128
+# and 500 views; 512 x 512 over 350 mm, 900 channels and 984 views have 0.019 at the worst voxel, 0.001 RMS
 CLINICAL_HU = 0.02
 
 

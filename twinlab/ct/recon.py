@@ -61,8 +61,8 @@ def reconstruct(
     dtype : dtype
         Of the computation, float32 or float64.
     device : "auto", "cpu" or "cuda"
-        "auto": a CUDA device where there is one and ``dtype`` is float32. Images of both agree to 0.02 HU.
-        ``projections`` and image are on the host in any case.
+        "auto": a CUDA device where there is one and ``dtype`` is float32. Images of both agree to some
+        0.02 HU. ``projections`` and image are on the host in any case.
 
     Returns
     -------

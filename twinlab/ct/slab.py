@@ -262,8 +262,10 @@ class Slab:
                 continue
             a, b = 0, segment.count - 1
             if not segment.periodic:
-                a = min(max(math.floor(own.min() + self.channel[number].min()) - TAPS, a), b)
-                b = max(min(math.ceil(own.max() + self.channel[number].max()) + TAPS, b), 0)
+                # interpolation near the ends, and beyond them in short scans, takes the outermost views
+                near = math.floor(own.min() + self.channel[number].min()) - TAPS
+                far = math.ceil(own.max() + self.channel[number].max()) + TAPS
+                a, b = min(max(near, 0), segment.count - TAPS), max(min(far, b), TAPS - 1)
             low = min(low, segment.first + segment.stride * a)
             high = max(high, segment.first + segment.stride * b + 1)
         return (low, high) if high else (0, 1)

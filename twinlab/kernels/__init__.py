@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "backproject",
         "bundle",
         "columns",
+        "cuda_backproject",
         "cuda_project",
         "deflection",
         "device",
