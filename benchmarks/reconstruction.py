@@ -20,6 +20,7 @@ import xarray as xr
 
 from twinlab.ct import slab
 from twinlab.ct.recon import adjoint, needed_rows, reconstruct
+from twinlab.kernels.device import Device
 from twinlab.schema import label
 
 
@@ -115,7 +116,7 @@ def timed(name: str, work: Callable[[], Any]) -> float:
     return seconds
 
 
-def cone_beams() -> None:
+def cone_beams(device: Device) -> None:
     """Cone beams of one rotation that other programs were measured at (docs/methods/ct_recon.md)."""
     cases = (
         ("720 views of 900 x 32 to 512 x 512 x 32", 720, 900, 32, 32, 35.0, "RTK"),
@@ -126,11 +127,11 @@ def cone_beams() -> None:
         scan = axial_scan(views=views, channels=channels, rows=rows, field_mm=500.0)
         plane = even(512, 340.0 / 512)  # the rows see all corners
         grid = {"z": even(slices, 0.35 * rows / slices), "y": plane, "x": plane}
-        seconds = timed(name, lambda scan=scan, grid=grid: reconstruct(scan, grid=grid))
+        seconds = timed(name, lambda scan=scan, grid=grid: reconstruct(scan, grid=grid, device=device))
         print(f"    {program} on 2 quiet cores {other:g} s: {other / seconds:.1f} times as long")
 
 
-def chest(slices: int) -> None:
+def chest(slices: int, device: Device) -> None:
     """64 rows of 0.6 mm, 1,000 views a turn, 332 mm: the projections are zeros, so that they take no memory."""
     radius, feed = 570.0, 38.4
     views = 10_000
@@ -145,7 +146,7 @@ def chest(slices: int) -> None:
     plane = even(512, 360.0 / 512)
     grid = {"z": even(slices, 332.0 / 120), "y": plane, "x": plane}
     name = f"chest: 10,000 views of 736 x 64 to 512 x 512 x {slices}"
-    seconds = timed(name, lambda: reconstruct(scan, grid=grid, slice_thickness_mm=332.0 / 120))
+    seconds = timed(name, lambda: reconstruct(scan, grid=grid, slice_thickness_mm=332.0 / 120, device=device))
     if slices < 120:
         print(f"    120 slices take {seconds * 120 / slices:.0f} s at this rate")
 
@@ -155,7 +156,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="256 x 256 x 8 instead of 512 x 512 x 20")
     parser.add_argument("--chest", action="store_true", help="all 120 slices of the chest")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="stages are those of the CPU"
+    )
     options = parser.parse_args()
+    device: Device = options.device
     size, slices = (256, 8) if options.quick else (512, 20)
     scan = chest_scan(length_mm=slices * 1.25)
     print(f"{numba.get_num_threads()} threads, projections {dict(scan['projection'].sizes)}")
@@ -165,7 +170,10 @@ def main() -> None:
     plane = (np.arange(size) - 0.5 * (size - 1)) * step
     voxels = {"z": (np.arange(slices) - 0.5 * (slices - 1)) * 1.25, "y": plane, "x": plane}
     few = {"z": np.array([0.0, 2.5]), "y": np.arange(2.0), "x": np.arange(2.0)}
-    timed("compile or load (2 x 2 x 2)", lambda: reconstruct(scan, grid=few, slice_thickness_mm=2.5))
+    timed(
+        "compile or load (2 x 2 x 2)",
+        lambda: reconstruct(scan, grid=few, slice_thickness_mm=2.5, device=device),
+    )
     timed(
         "compile or load the transpose",
         lambda: adjoint(np.ones((2, 2, 2)), scan, grid=few, slice_thickness_mm=2.5),
@@ -176,16 +184,16 @@ def main() -> None:
     for repeat in ("", ", again"):
         timed(
             f"reconstruct 64 x 64 x 3 of 2.5 mm{repeat}",
-            lambda: reconstruct(scan, grid=region, slice_thickness_mm=2.5),
+            lambda: reconstruct(scan, grid=region, slice_thickness_mm=2.5, device=device),
         )
     template = np.ones((3, 64, 64))
     timed("adjoint 64 x 64 x 3", lambda: adjoint(template, scan, grid=region, slice_thickness_mm=2.5))
     for thickness in (1.25, 5.0):
         name = f"reconstruct {size} x {size} x {slices} every 1.25 mm, {thickness:g} mm thick"
-        timed(name, lambda t=thickness: reconstruct(scan, grid=voxels, slice_thickness_mm=t))
+        timed(name, lambda t=thickness: reconstruct(scan, grid=voxels, slice_thickness_mm=t, device=device))
     if not options.quick:
-        cone_beams()
-        chest(120 if options.chest else 48)
+        cone_beams(device)
+        chest(120 if options.chest else 48, device)
 
 
 if __name__ == "__main__":
