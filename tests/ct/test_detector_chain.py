@@ -305,3 +305,27 @@ def test_air_signal_is_the_sum_over_energies(protocol, paths):
     energy, spectrum = detected_spectrum(protocol)
     gain = cell_solid_angle(protocol).to_numpy() * 1e6
     np.testing.assert_allclose(signals["air_variance"], gain * (spectrum @ energy), rtol=1e-6)
+
+
+def test_a_repaired_cell_has_the_variance_of_a_mean_of_its_neighbours(paths, protocol):
+    signals = detected(paths, protocol)
+    dead = ((1, 20), (2, 30), (2, 31), (3, 0))
+    plain, fixed = (
+        acquire(paths, protocol, seed=1, noise=False, signals=signals, faults=faults)["variance"].to_numpy()
+        for faults in (Faults(dead=((0, 63),)), Faults(dead=(*dead, (0, 63))))
+    )
+    # neighbours are independent without cross-talk
+    expected = {
+        (1, 20): 0.25 * (plain[:, 1, 19] + plain[:, 1, 21]),
+        (2, 30): (4 * plain[:, 2, 29] + plain[:, 2, 32]) / 9,
+        (2, 31): (plain[:, 2, 29] + 4 * plain[:, 2, 32]) / 9,
+        (3, 0): plain[:, 3, 1],
+    }
+    for (row, channel), variance in expected.items():
+        np.testing.assert_allclose(fixed[:, row, channel], variance, rtol=1e-5)  # float32
+
+
+@pytest.mark.parametrize("seed", [None, 1.5, "1", -1, 2**64])
+def test_refuses_what_is_no_seed(paths, protocol, seed):
+    with pytest.raises(InputError, match="seed"):
+        acquire(paths, protocol, seed=seed)

@@ -167,3 +167,47 @@ def test_refuses_before_any_work(protocol, path, tmp_path):
         scan_phantom(small_phantom(), protocol, trajectory=path, seed=1, block_views=0)
     with pytest.raises(InputError, match="mas"):
         scan_phantom(small_phantom(), protocol, trajectory=path, seed=1, mas=0.0)
+
+
+@pytest.mark.parametrize("rows", [(3, 3), (4, 2), (np.full(36, 2), 2), (np.zeros(5), 4), (0, 5), (-1, 4)])
+def test_refuses_rows_that_are_none(protocol, path, rows):
+    with pytest.raises(InputError, match="rows"):
+        scan_phantom(small_phantom(), protocol, trajectory=path, seed=3, rows=rows)
+
+
+def test_views_without_rows_stay_empty(protocol, path, whole):
+    hi = np.where(np.arange(path.sizes["view"]) < 20, 0, 4)
+    scan = scan_phantom(small_phantom(), protocol, trajectory=path, seed=3, rows=(0, hi), block_views=10)
+    assert not scan["projection"][:20].any()
+    assert np.array_equal(scan["projection"][20:], whole["projection"][20:])
+
+
+def test_words_on_the_geometry_survive_an_interruption(path, tmp_path, monkeypatch):
+    wide, protocol = small_phantom(radius_mm=138.0), small_protocol()
+    beside = path.assign_attrs(isocentre_x_mm=100.0)
+    complete = scan_phantom(wide, protocol, trajectory=beside, seed=3)
+    assert 0 < complete.attrs["truncated"] < 1
+    calls = []
+    real = module.line_integrals
+
+    def fails_late(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(module, "line_integrals", fails_late)
+    given = {"trajectory": beside, "seed": 3, "block_views": 10, "out": tmp_path / "scan.npy"}
+    with pytest.raises(KeyboardInterrupt):
+        scan_phantom(wide, protocol, **given)
+    for _ in range(2):  # resumed, and found complete
+        again = scan_phantom(wide, protocol, **given)
+        assert again.attrs["truncated"] == pytest.approx(complete.attrs["truncated"])
+
+
+def test_a_function_cannot_name_a_scan_in_a_file(protocol, path, tmp_path):
+    given = {"trajectory": path, "seed": 3, "out": tmp_path / "scan.npy"}
+    for scatter in (lambda block: 0.0 * block["signal"], np.zeros_like):
+        with pytest.raises(InputError, match=r"DataArray or ScatterKernel with out="):
+            scan_phantom(small_phantom(), protocol, scatter=scatter, **given)
+    assert not (tmp_path / "scan.npy").exists()

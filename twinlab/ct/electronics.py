@@ -9,6 +9,7 @@ noise of neighbouring cells and views is correlated, as in real detectors.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Integral
 
 import numpy as np
 import xarray as xr
@@ -138,10 +139,10 @@ class Chain:
                 signal, second, self.air, mas, np.float32(electronic), *self.correction, *window, projection,
                 projection, none if variance is None else variance,
             )  # fmt: skip
-        for values in (projection, variance):
-            if values is not None:
-                for r, c, left, right, weight in self.repairs:
-                    values[:, r, c] = (1 - weight) * values[:, r, left] + weight * values[:, r, right]
+        for r, c, left, right, w in self.repairs:
+            projection[:, r, c] = (1 - w) * projection[:, r, left] + w * projection[:, r, right]
+            if variance is not None:  # of a mean of two readings
+                variance[:, r, c] = (1 - w) ** 2 * variance[:, r, left] + w**2 * variance[:, r, right]
 
     def readings(
         self,
@@ -202,6 +203,18 @@ class Chain:
             signal *= self.faults.gain.astype(np.float32)
 
 
+def check_seed(seed: int, realisation: int, *, where: str) -> None:
+    """Refuse what cannot name a scan's noise.
+
+    Raises
+    ------
+    InputError
+        Not two integers from 0 to 2**64 - 1.
+    """
+    if not all(isinstance(v, Integral) and 0 <= v < 2**64 for v in (seed, realisation)):
+        refuse(f"{where}: seed and realisation", "integers from 0 to 2**64 - 1", (seed, realisation))
+
+
 def detector_chain(
     protocol: Protocol,
     air: xr.Dataset,
@@ -234,8 +247,7 @@ def detector_chain(
     InputError
         The seed is no 64-bit integer, or the faults are of another detector.
     """
-    if not 0 <= int(seed) < 2**64 or not 0 <= int(realisation) < 2**64:
-        refuse("acquire: seed and realisation", "integers from 0 to 2**64 - 1", (seed, realisation))
+    check_seed(seed, realisation, where="acquire")
     faults = faults or Faults()
     shape = air["air_signal"].shape
     faults.check(shape)

@@ -82,7 +82,7 @@ def line_integrals(
     check(trajectory, "view_angle", "source_z", where="line_integrals")
     scanner, n_view = protocol.scanner, trajectory.sizes["view"]
     row_mm = protocol.row_positions_mm()
-    row_lo, row_hi = _row_window(rows, n_view, row_mm.size)
+    row_lo, row_hi = row_window(rows, n_view, row_mm.size)
     if volume is None:
         volume = prepare_phantom(phantom, protocol, n_basis=n_basis, objects=objects)
     basis = volume.basis
@@ -201,7 +201,20 @@ def _beyond(volume: Volume, rays: dict[str, Any]) -> float:
     return float(out.mean()) if out.size else 0.0
 
 
-def _row_window(rows: tuple[Any, Any] | None, n_view: int, n_row: int) -> tuple[np.ndarray, np.ndarray]:
+def row_window(rows: tuple[Any, Any] | None, n_view: int, n_row: int) -> tuple[np.ndarray, np.ndarray]:
+    """First row and end of rows of every view, int64 arrays (view,).
+
+    Parameters
+    ----------
+    rows : (row_lo, row_hi) or None
+        Numbers, or one each per view; None: all rows.
+    n_view, n_row : int
+
+    Raises
+    ------
+    InputError
+        Not one per view, outside the detector, or no view has a row.
+    """
     low, high = (0, n_row) if rows is None else rows
     try:
         lo = np.array(np.broadcast_to(np.asarray(low, np.int64), n_view))
@@ -210,6 +223,7 @@ def _row_window(rows: tuple[Any, Any] | None, n_view: int, n_row: int) -> tuple[
         refuse("rows", f"a number, or one per view ({n_view})", (np.shape(low), np.shape(high)))
     if lo.min(initial=0) < 0 or hi.max(initial=0) > n_row:
         refuse("rows", f"within 0 to {n_row}", f"{lo.min()} to {hi.max()}")
-    if np.ndim(low) == np.ndim(high) == 0 and low >= high:
-        refuse("rows", "one row or more", f"{low} to {high}")
+    if not (lo < hi).any():
+        got = f"{low} to {high}" if np.ndim(low) == np.ndim(high) == 0 else "none in any view"
+        refuse("rows", "one row or more", got)
     return lo, np.maximum(lo, hi)

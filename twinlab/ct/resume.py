@@ -17,8 +17,8 @@ from twinlab.schema import refuse
 class Store:
     """Where projections go block by block.
 
-    In a file, a note beside it (``<name>.state.npz``) holds the key of the scan, how many views are whole and
-    the light that the detector keeps; it is replaced in one step after each block is written.
+    In a file, a note beside it (``<name>.state.npz``) holds the key of the scan, how many views are whole,
+    the light that the detector keeps and sums over the views; it is replaced in one step after each block is written.
 
     Parameters
     ----------
@@ -74,21 +74,24 @@ class Store:
         self._begun = {}
         return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
 
-    def restore(self, chain: Chain) -> int:
-        """Views that are whole already; gives the detector back the light that it kept."""
+    def restore(self, chain: Chain, sums: NDArray[np.float64]) -> int:
+        """Views that are whole already; gives back the light that the detector kept, and sums over these views."""
         if self._state is None or not self._begun:
             return 0
+        sums[:] = self._begun["sums"]
         chain.held[:] = self._begun["held"]
         chain.last_seen[:] = self._begun["last_seen"]
         return int(self._begun["views"])
 
-    def save(self, chain: Chain, views: int) -> None:
-        """Note that so many views are whole."""
+    def save(self, chain: Chain, views: int, sums: NDArray[np.float64]) -> None:
+        """Note that so many views are whole, and sums over them."""
         if self._state is None:
             return
         for values in (self.projection, self.variance):
             if isinstance(values, np.memmap):
                 values.flush()
         fresh = self._state.with_suffix(".new.npz")
-        np.savez(fresh, key=self._key, views=views, held=chain.held, last_seen=chain.last_seen)
+        np.savez(
+            fresh, key=self._key, views=views, held=chain.held, last_seen=chain.last_seen, sums=sums
+        )  # fmt: skip
         os.replace(fresh, self._state)

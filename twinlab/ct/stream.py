@@ -6,6 +6,7 @@ signals; scatter is added; the detector reads the block (:mod:`twinlab.ct.electr
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ from tqdm import tqdm
 from twinlab.ct.artefacts.scatter import on_cells
 from twinlab.ct.corrections import water_correction
 from twinlab.ct.detector import SignalTables, mean_signals, signal_attrs, signal_tables
-from twinlab.ct.electronics import Chain, Faults, detector_chain
-from twinlab.ct.paths import line_integrals
+from twinlab.ct.electronics import Chain, Faults, check_seed, detector_chain
+from twinlab.ct.paths import line_integrals, row_window
 from twinlab.ct.resume import Store
 from twinlab.ct.sampling import Sample, sub_samples
 from twinlab.ct.scan import mas_per_view, scan_attrs
@@ -86,7 +87,7 @@ def scan_phantom(
         See :func:`twinlab.ct.line_integrals`.
     out : path, optional
         ``.npy`` file for the projections, mapped into memory. A scan that was interrupted goes on after its last
-        whole block, if everything that determines it is the same.
+        whole block, if everything that determines it is the same; ``scatter`` may then be no plain function.
     block_views : int, optional
         Views in a block. Default: as many as hold 128 MiB.
     progress : bool
@@ -102,12 +103,16 @@ def scan_phantom(
     Raises
     ------
     InputError
-        See :func:`twinlab.ct.line_integrals` and :func:`twinlab.ct.acquire`; ``out`` is no ``.npy`` file.
+        See :func:`twinlab.ct.line_integrals` and :func:`twinlab.ct.acquire`; ``out`` is no ``.npy`` file, or is
+        given with a plain function as ``scatter``.
     """
     where = resolve(device, where="scan_phantom")
     per_view = mas_per_view(trajectory, protocol, mas=mas)
     n_view, n_row = trajectory.sizes["view"], protocol.row_positions_mm().size
     shape = (n_view, n_row, protocol.scanner.detector.n_channels)
+    lo, hi = row_window(rows, n_view, n_row)
+    check_seed(seed, realisation, where="scan_phantom")
+    scatter_key = _scatter_key(scatter, out)
     samples = sub_samples(protocol)
     volume = prepare_phantom(phantom, protocol, n_basis=n_basis, objects=objects)
     first = line_integrals(phantom, protocol, trajectory.isel(view=slice(0, 1)), rows=(0, 1), volume=volume)
@@ -118,10 +123,9 @@ def scan_phantom(
         faults=faults, mas=float(per_view.mean()),
     )  # fmt: skip
     size = _block_views(block_views, shape, volume.n_basis)
-    lo, hi = _rows_of(rows, n_view, n_row)
     settings = [
         source_key(), phantom, list(objects), protocol, trajectory, seed, realisation, noise, per_view, lo, hi,
-        tables.air, _scatter_key(scatter), vars(chain.faults), variance, volume.basis.basis_mu,
+        tables.air, scatter_key, vars(chain.faults), variance, volume.basis.basis_mu,
     ]  # fmt: skip
     store = Store(out, shape, key=lambda: content_key(settings), variance=variance)
     scan = _Scan(phantom, protocol, trajectory, volume, samples, tables, (lo, hi), scatter, where)
@@ -208,9 +212,10 @@ def _named(
 def _read_blocks(
     scan: _Scan, chain: Chain, store: Store, per_view: NDArray[np.float32], size: int, progress: bool
 ) -> dict[str, float]:
-    """Fill the store; returns what is to be said of the geometry, over the views that were done now."""
-    n_view = per_view.size
-    done = store.restore(chain)
+    """Fill the store; returns what is to be said of the geometry, over all rows and views that are computed."""
+    n_view, words = per_view.size, ("truncated", "beyond_phantom")
+    sums = np.zeros(len(words))
+    done = store.restore(chain, sums)
     rays = (n_view - done) * math.prod(store.projection.shape[1:]) * len(scan.samples)
     bar = tqdm(total=n_view, initial=done, unit="view", desc="scan", disable=not progress, mininterval=1.0)
     if progress:
@@ -220,20 +225,22 @@ def _read_blocks(
             f"{rays / RAYS_PER_SECOND / 60:.1f} min on 2 cores; projections {gigabytes:.1f} GiB"
         )
     lo, hi = scan.window
-    words = {"truncated": 0.0, "beyond_phantom": 0.0}
+    n_rows = hi - lo
     with bar:
         for views in _blocks(done, n_view, size):
-            signal, second, block = scan.signals(views)
-            for name in words:
-                words[name] += block.attrs[name] * (views.stop - views.start) / max(n_view - done, 1)
-            chain.read(
-                signal, second, mas=per_view[views], first_view=views.start,
-                window=(lo[views], hi[views]), projection=store.projection[views],
-                variance=None if store.variance is None else store.variance[views],
-            )  # fmt: skip
-            store.save(chain, views.stop)
+            if n_rows[views].any():
+                signal, second, block = scan.signals(views)
+                counted = n_rows[views].sum(), np.count_nonzero(n_rows[views])  # what the words are shares of
+                sums += [block.attrs[name] * n for name, n in zip(words, counted, strict=True)]
+                chain.read(
+                    signal, second, mas=per_view[views], first_view=views.start,
+                    window=(lo[views], hi[views]), projection=store.projection[views],
+                    variance=None if store.variance is None else store.variance[views],
+                )  # fmt: skip
+            store.save(chain, views.stop, sums)
             bar.update(views.stop - views.start)
-    return words
+    shares = sums / [n_rows.sum(), np.count_nonzero(n_rows)]
+    return dict(zip(words, map(float, shares), strict=True))
 
 
 def _blocks(start: int, stop: int, size: int) -> Iterator[slice]:
@@ -248,14 +255,6 @@ def _block_views(asked: int | None, shape: tuple[int, int, int], n_basis: int) -
     if asked < 1:
         refuse("scan_phantom: block_views", "1 or more", asked)
     return int(asked)
-
-
-def _rows_of(
-    rows: tuple[Any, Any] | None, n_view: int, n_row: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    low, high = (0, n_row) if rows is None else rows
-    lo, hi = (np.array(np.broadcast_to(np.asarray(end, np.int64), n_view)) for end in (low, high))
-    return lo, np.maximum(lo, hi)
 
 
 def _scatter_of(scatter: Scatter | xr.DataArray, block: xr.Dataset) -> NDArray[np.float32]:
@@ -275,11 +274,14 @@ def _air(paths: xr.Dataset, tables: SignalTables) -> xr.Dataset:
     )
 
 
-def _scatter_key(scatter: Scatter | xr.DataArray | None) -> Any:
-    """Content of the scatter; of a callable, its name and fields (a plain function's name stands for it)."""
-    if not callable(scatter):
+def _scatter_key(scatter: Scatter | xr.DataArray | None, out: str | Path | None) -> Any:
+    """Content of the scatter, of an object its class and fields; a function's content cannot be known."""
+    if out is None or not callable(scatter):
         return scatter
-    return [getattr(scatter, "__qualname__", type(scatter).__qualname__), getattr(scatter, "__dict__", {})]
+    fields = getattr(scatter, "__dict__", None)
+    if inspect.isroutine(scatter) or not fields:
+        refuse("scan_phantom: scatter", "a DataArray or ScatterKernel with out=", "a function")
+    return [type(scatter).__qualname__, fields]
 
 
 def simulate(
