@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, Literal, NoReturn, Self, get_args, get_origin
 
 import numpy as np
 import xarray as xr
@@ -219,16 +219,55 @@ class Model(BaseModel):
 
 def _one_line(error: ValidationError, model: type[BaseModel], where: str) -> str:
     parts = []
-    for item in error.errors():
-        field = ".".join(str(p) for p in item["loc"]) or model.__name__
+    items = error.errors()
+    places = [item["loc"] for item in items]
+    for item in items:
+        place = item["loc"]
+        if any(other != place and other[: len(place)] == place for other in places):
+            continue  # says only that something inside is wrong, which has an item of its own
+        field = ".".join(str(p) for p in place) or model.__name__
+        context = item.get("ctx", {})
         if item["type"] == "extra_forbidden":
-            known = ", ".join(model.model_fields) if len(item["loc"]) == 1 else "a known key"
-            parts.append(f"{field}: expected one of {known}; got an unknown key")
+            known = _known_keys(model, place[:-1])
+            parts.append(
+                f"{field}: expected one of {', '.join(known) or 'the known keys'}; got an unknown key"
+            )
         elif item["type"] == "missing":
             parts.append(f"{field}: expected a value; got none")
+        elif item["type"] == "union_tag_not_found":
+            keys = ", ".join(map(str, item["input"])) if isinstance(item["input"], Mapping) else item["input"]
+            parts.append(f"{field}: expected a key {context['discriminator']}; got {keys}"[:400])
+        elif item["type"] == "union_tag_invalid":
+            expected = context["expected_tags"].replace("'", "")
+            name = str(context["discriminator"]).strip("'")
+            parts.append(f"{field}.{name}: expected one of {expected}; got {context['tag']!r}")
         else:
             message = item["msg"].removeprefix("Value error, ")
             # A whole mapping is no help in one line: rules over several fields say what came themselves.
             got = "" if isinstance(item["input"], (Mapping, BaseModel)) else f"; got {item['input']!r}"
             parts.append(f"{field}: {message}{got}"[:400])
     return f"{where}: " + "; ".join(parts)
+
+
+def _known_keys(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    """Keys of the model at a place of a validation error: fields, indices and tags of unions lead there."""
+    models = [model]
+    for part in place:
+        inner = [m.model_fields[part].annotation for m in models if part in m.model_fields]
+        tagged = [m for m in models if part in _tags(m)]
+        models = [found for annotation in inner for found in _models_in(annotation)] or tagged or models
+    return list(dict.fromkeys(key for found in models for key in found.model_fields))
+
+
+def _tags(model: type[BaseModel]) -> set[Any]:
+    """What names a model in a union: its own name, or the values that a field of it is bound to."""
+    bound = (
+        get_args(f.annotation) for f in model.model_fields.values() if get_origin(f.annotation) is Literal
+    )
+    return {model.__name__}.union(*bound)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for inner in get_args(annotation) for found in _models_in(inner)]

@@ -109,6 +109,28 @@ def test_refuses_what_it_was_not_trained_for(model):
         denoise(image(pixel=pixel, kernel="sharp"), model=model)
 
 
+def test_refuses_another_slice_tube_voltage_or_exposure(model):
+    facts = model.facts
+    same = {"slice_thickness_mm": facts["slice_thickness_mm"], "kv": 120.0, "mas": 1.9 * facts["mas"]}
+    noisy = image(pixel=facts["pixel_mm"], kernel="standard", **same)
+    assert np.isfinite(denoise(noisy, model=model)).all()
+    for change, message in (
+        ({"slice_thickness_mm": 5.0 * facts["slice_thickness_mm"]}, "slice thickness"),
+        ({"kv": 80.0}, r"\[kV\] of 120, as the model's; got 80"),
+        ({"mas": 2.5 * facts["mas"]}, r"\[mAs\] of about 0.6, as the model's; got 1.5"),
+        ({"mas": 0.2 * facts["mas"]}, "mAs"),
+    ):
+        with pytest.raises(InputError, match=message):
+            denoise(noisy.assign_attrs(change), model=model)
+
+
+@pytest.mark.parametrize("wrong", [None, "foo"])
+def test_a_missing_model_is_refused_before_torch_is_needed(monkeypatch, wrong):
+    monkeypatch.setattr(denoiser, "require_torch", None)
+    with pytest.raises(InputError, match="train_denoiser"):
+        denoise(image(), model=wrong)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"steps": 0}, "steps"), ({"size": 32}, "size"), ({"size": 96, "pixel_mm": 40.0}, "pixel_mm")],

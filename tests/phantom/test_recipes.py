@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -177,3 +179,33 @@ def test_resampling_conserves_mass_centre_and_matter(spacing):
         centre = float((coarse["density"] * coarse[axis]).sum() / coarse["density"].sum())
         assert centre == pytest.approx(want, abs=0.02)  # the air around pulls by its share of the mass, 0.7 %
     assert set(np.unique(coarse["material_name"])) == {"air", "water"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "says"),
+    [
+        (
+            {"shape": "cylinder", "diameter_mm": 1, "length_mm": 3, "color": "red"},
+            r"r\.yaml: shapes\.0\.cylinder\.color: expected one of name, .*diameter_mm, .*axis; got an unknown key",
+        ),
+        (
+            {"shape": "box", "size_mm": {"w": 3}},
+            r"r\.yaml: shapes\.0\.box\.size_mm\.w: expected one of x, y, z; got an unknown key",
+        ),
+        (
+            {"shape": "cube"},
+            r"r\.yaml: shapes\.0\.shape: expected one of cylinder, box, ellipsoid, rod, cone; got 'cube'",
+        ),
+        (
+            {"diameter_mm": 1},
+            r"r\.yaml: shapes\.0: expected a key 'shape'; got name, material, diameter_mm",
+        ),
+    ],
+)
+def test_a_wrong_shape_is_named_once_and_nothing_else(shape, says):
+    size = {"x": 10.0, "y": 10.0, "z": 10.0}
+    recipe = {"name": "r", "title": "r", "source": "test", "spacing_mm": size, "size_mm": size}
+    shapes = [{"name": "a", "material": "water", **shape}]
+    with pytest.raises(InputError) as caught:
+        Recipe.make({**recipe, "shapes": shapes}, where="r.yaml")
+    assert re.fullmatch(says, str(caught.value))

@@ -24,6 +24,11 @@ from twinlab.schema import check, label, refuse, spacing
 LAYERS = 5
 CHANNELS = 24
 _PIXEL_TOLERANCE = 0.1  # of the pixel size for which the network was trained: noise texture scales with it
+_COMPARED = (  # attr of the image, words, greatest factor between image and model
+    ("slice_thickness_mm", "a slice thickness [mm]", 1.1),
+    ("kv", "a tube voltage [kV]", 1.001),
+    ("mas", "an exposure [mAs]", 2.001),  # training has half to twice the protocol's
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ class Denoiser:
     weights : mapping of str to float32 array
         ``weight0``, ``bias0``, ... of the layers.
     facts : mapping
-        ``key`` of protocol, settings and source; ``kernel``, ``pixel_mm``, ``scale_hu``; and measured on objects
+        ``key`` of protocol, settings and source; ``kernel``, ``pixel_mm``, ``slice_thickness_mm``, ``kv``, ``mas``
+        of the training images; ``scale_hu``; and measured on objects
         that were not trained on: ``noise_before_hu``, ``noise_after_hu``, ``bias_hu`` (largest mean error in a
         uniform region), ``edge_mm`` and ``edge_after_mm`` (width of an edge as the sigma of a Gaussian, by contrast).
     """
@@ -121,7 +127,8 @@ def denoise(image: xr.DataArray, *, model: Denoiser) -> xr.DataArray:
     Parameters
     ----------
     image : DataArray ``hu``, dims (z, y, x), units HU
-        Reconstructed with the kernel and about the pixel size (10 %) that the model was trained for.
+        Reconstructed with the kernel, about the slice thickness and pixel size (10 %), the kV and from half to
+        twice the mAs that the model was trained for; attrs that the image lacks are not compared.
     model : Denoiser
         From :func:`twinlab.ct.train_denoiser`, trained for the protocol.
 
@@ -133,22 +140,23 @@ def denoise(image: xr.DataArray, *, model: Denoiser) -> xr.DataArray:
     Raises
     ------
     InputError
-        Another kernel or pixel size than the model's; torch is not installed.
+        No model, another kernel, slice, pixel size, kV or mAs than the model's, or torch is not installed.
 
     Limits
     ------
     Trained for one protocol, from half to twice its exposure. Structure that looks like noise is lowered with it:
     see ``noise_after_hu``, ``bias_hu`` and ``edge_after_mm`` of the model.
     """
+    if not isinstance(model, Denoiser):
+        refuse("denoise: model", "a Denoiser, from twinlab.ct.train_denoiser(protocol)", repr(model))
     require_torch("denoise")
     check(image, "hu", where="denoise")
     facts = model.facts
+    _same_scan(image.attrs, facts)
     for axis in ("y", "x"):
         step = spacing(image[axis], where="denoise")
         if abs(step / float(facts["pixel_mm"]) - 1.0) > _PIXEL_TOLERANCE:
             refuse("denoise", f"pixels of about {facts['pixel_mm']:g} mm, as the model's", f"{step:g} mm")
-    if image.attrs.get("kernel", facts["kernel"]) != facts["kernel"]:
-        refuse("denoise", f"kernel {facts['kernel']!r}, as the model's", repr(image.attrs["kernel"]))
     ordered = image.transpose("z", "y", "x")
     values = ordered.to_numpy()
     seen = np.isfinite(values)
@@ -158,6 +166,19 @@ def denoise(image: xr.DataArray, *, model: Denoiser) -> xr.DataArray:
     coords = {axis: ordered[axis].to_numpy() for axis in ("z", "y", "x")}
     result = np.where(seen, clean, np.nan).astype(np.float32)
     return label("hu", result, coords, **{**attrs, "denoiser": str(facts["key"]), **told})
+
+
+def _same_scan(attrs: Mapping[Any, Any], facts: Mapping[str, Any]) -> None:
+    """Refuse an image whose kernel, slice thickness, kV or mAs the model was not trained for."""
+    if attrs.get("kernel", facts["kernel"]) != facts["kernel"]:
+        refuse("denoise", f"kernel {facts['kernel']!r}, as the model's", repr(attrs["kernel"]))
+    for name, words, factor in _COMPARED:
+        if name not in attrs:
+            continue
+        got, own = float(attrs[name]), float(facts[name])
+        if not own / factor <= got <= own * factor:
+            about = "about " if name != "kv" else ""
+            refuse("denoise", f"{words} of {about}{own:g}, as the model's", f"{got:g}")
 
 
 def _file(key: str) -> Path:

@@ -118,7 +118,12 @@ def train_denoiser(
         return found
     pairs = _pairs(protocol, settings, progress)
     net, scale, loss = _fit(torch, pairs, settings, progress)
-    facts = {"key": key, "kernel": protocol.kernel, "scale_hu": scale, "loss": loss, **vars(settings)}
+    scan = {
+        "kernel": protocol.kernel,
+        "kv": float(protocol.kv),
+        "slice_thickness_mm": _rows(protocol) * protocol.scanner.row_pitch_isocentre_mm,
+    }
+    facts = {"key": key, **scan, "scale_hu": scale, "loss": loss, **vars(settings)}
     model = Denoiser(denoiser.weights_of(net), facts)
     model = Denoiser(model.weights, {**facts, **_effects(protocol, settings, model)})
     denoiser.save(model)
@@ -157,10 +162,16 @@ def _object(settings: _Settings, number: int) -> tuple[Array, Array]:
     return material, density
 
 
+def _rows(protocol: Protocol) -> int:
+    """Detector rows of a training slice: those that come closest to the protocol's."""
+    row = protocol.scanner.row_pitch_isocentre_mm
+    return max(1, min(round(protocol.slice_thickness_mm / row), protocol.scanner.detector.n_rows))
+
+
 def _scans(protocol: Protocol, settings: _Settings, number: int, n: int) -> tuple[Array, Array]:
     """Noise-free image (y, x) of an object, and noisy ones (realisation, y, x)."""
     row = protocol.scanner.row_pitch_isocentre_mm
-    rows = max(1, min(round(protocol.slice_thickness_mm / row), protocol.scanner.detector.n_rows))
+    rows = _rows(protocol)
     scan = protocol.replace(mode="axial", collimation_mm=rows * row, gantry_tilt_deg=0.0)
     material, density = _object(settings, number)
     place = (np.arange(material.shape[0]) - 0.5 * (material.shape[0] - 1)) * 0.5 * settings.pixel_mm
