@@ -11,7 +11,7 @@ from twinlab.ct.spectral import acquire_counts, acquisition, bin_projections, co
 from twinlab.ct.spectral.counted import count_tables, mean_quantities, pairs_of
 from twinlab.physics.attenuation import mass_attenuation
 from twinlab.scanner import beam_fluence, cell_solid_angle, trajectory
-from twinlab.schema import InputError
+from twinlab.schema import InputError, label
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_variance_of_projections(protocol, paths):
 
 def test_exposure_of_each_view(protocol, paths):
     current = np.linspace(100.0, 300.0, 40)
-    modulated = paths.assign(tube_current=("view", current))
+    modulated = paths.assign(tube_current=label("tube_current", current))
     found = acquire_counts(modulated, protocol, seed=0, noise=False)
     even = acquire_counts(paths, protocol, seed=0, noise=False, mas=200.0)
     assert found["counts"][:, 0].to_numpy() == pytest.approx(0.5 * even["counts"][:, 0].to_numpy(), rel=1e-5)
@@ -190,3 +190,18 @@ def test_ordinary_scans_refuse_a_counting_detector_and_the_other_way_round(proto
         acquire_counts(paths, protocol, seed=0, output_factor=0.0)
     with pytest.raises(InputError, match="counts"):
         bin_projections(xr.Dataset(), protocol)
+
+
+def test_the_current_of_each_view_is_followed_with_any_mean(protocol, paths):
+    current = 100.0 + 60.0 * np.cos(2 * paths["view_angle"].to_numpy())
+    modulated = paths.assign(tube_current=label("tube_current", current))
+    found = acquire_counts(modulated, protocol, seed=0, noise=False, mas=50.0)
+    assert found.attrs["mas"] == pytest.approx(50.0)
+    np.testing.assert_allclose(found["view_exposure"], current / current.mean(), rtol=1e-6)  # float32
+    even = acquire_counts(paths, protocol, seed=0, noise=False, mas=50.0)
+    ratio = found["counts"].sum(("bin", "row", "channel")) / even["counts"].sum(("bin", "row", "channel"))
+    np.testing.assert_allclose(ratio, current / current.mean(), rtol=1e-4)
+    with pytest.raises(InputError, match="tube_current"):
+        acquire_counts(paths.assign(tube_current=label("tube_current", 0.0 * current)), protocol, seed=0)
+    with pytest.raises(InputError, match="seed"):
+        acquire_counts(paths, protocol, seed=None)

@@ -10,6 +10,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from twinlab.ct.corrections import LONGEST_MM, REFERENCE_MM, TERMS, fit_polynomials
+from twinlab.ct.electronics import check_seed
+from twinlab.ct.scan import mas_per_view
 from twinlab.ct.spectral.counted import (
     CountTables,
     PileUp,
@@ -65,8 +67,8 @@ def acquire_counts(
     noise : bool
         False: mean counts.
     mas : float, optional
-        Tube current times rotation time. Default: that of the protocol, or ``tube_current`` (view) of the
-        trajectory.
+        Tube current times rotation time; see :func:`twinlab.ct.acquire`. A ``tube_current`` (view) of the
+        trajectory is followed, with this mean.
 
     Returns
     -------
@@ -89,7 +91,7 @@ def acquire_counts(
     """
     check(paths, "path", "view_angle", "source_z", "mixing", where="acquire_counts")
     _fits(paths, protocol, seed, realisation, output_factor)
-    exposure = _exposure(paths, protocol, mas)
+    exposure = mas_per_view(paths, protocol, mas=mas).astype(float)
     tables = count_tables(paths, protocol, output_factor=output_factor)
     pile_up = pile_up_of(protocol)
     shape = paths["path"].shape[1:]
@@ -128,19 +130,7 @@ def _fits(paths: xr.Dataset, protocol: Protocol, seed: int, realisation: int, ou
         refuse("acquire_counts", expected, repr(paths.attrs.get("scanner")))
     if not output_factor > 0:
         refuse("acquire_counts: output_factor", "a number above 0", output_factor)
-    if not 0 <= int(seed) < 2**64 or not 0 <= int(realisation) < 2**64:
-        refuse("acquire_counts: seed and realisation", "integers from 0 to 2**64 - 1", (seed, realisation))
-
-
-def _exposure(paths: xr.Dataset, protocol: Protocol, mas: float | None) -> Array:
-    """Exposure of each view, mAs."""
-    views, turn = paths.sizes["view"], protocol.scanner.views_per_rotation
-    if mas is None and "tube_current" in paths:
-        return np.asarray(paths["tube_current"].to_numpy() * protocol.rotation_time_s / turn, float)
-    exposure = protocol.mas if mas is None else float(mas)
-    if not exposure > 0:
-        refuse("acquire_counts: mas", "a number above 0", mas)
-    return np.full(views, exposure / turn)
+    check_seed(seed, realisation, where="acquire_counts")
 
 
 def _blocks(shape: tuple[int, ...], n_quantity: int) -> Iterator[slice]:
