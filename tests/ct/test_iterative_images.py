@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from analytic_scan import Ellipsoid, project, scan
 
 from twinlab.ct import reconstruct as fbp
 from twinlab.ct.iterative import images as images_module
-from twinlab.ct.iterative import reconstruct, solvers, system
+from twinlab.ct.iterative import reconstruct, slices, solvers, system
 from twinlab.schema import InputError, label
 
 CYLINDER = Ellipsoid((5.0, 0.0, 0.0), (60.0, 50.0, 400.0))
@@ -99,7 +100,9 @@ def test_priors_lower_noise_and_say_so():
     body, _ = regions(grid())
     noise = {"fbp": fbp(data, grid=grid()).values[1][body].std()}
     for prior in ("none", "huber", "tv"):
-        image = reconstruct(data, grid=grid(), prior=prior, iterations=8, progress=False)
+        image = reconstruct(
+            data, grid=grid(), prior=prior, beta=3.0, delta_hu=5.0, iterations=8, progress=False
+        )
         noise[prior] = image.values[1][body].std()
         assert image.attrs["prior"] == prior
         assert image.attrs["method"] == "pwls"
@@ -107,6 +110,50 @@ def test_priors_lower_noise_and_say_so():
     assert noise["huber"] < 0.4 * noise["fbp"]
     assert noise["tv"] < 0.4 * noise["fbp"]
     assert noise["none"] > 2.0 * noise["huber"]
+
+
+def test_slices_are_as_thick_as_the_protocol_or_the_keyword_says():
+    """Slices of 6 mm are those of 2 mm averaged, with one slice as with many; thin ones keep their distance."""
+    data = measured(**AXIAL)
+    data["projection"] = data["projection"] * (
+        1.0 + 0.05 * data["row"] / data["row"].max()
+    )  # not even along z
+    settings = {"method": "sirt", "iterations": 4, "progress": False}
+    protocol = SimpleNamespace(slice_thickness_mm=6.0, kernel="standard")
+    one = reconstruct(data, protocol, grid=grid(1), **settings)
+    assert one.attrs["slice_thickness_mm"] == 6.0
+    assert one.attrs["slice_thickness_mm"] == fbp(data, protocol, grid=grid(1)).attrs["slice_thickness_mm"]
+    assert np.array_equal(one, reconstruct(data, grid=grid(1), slice_thickness_mm=6.0, **settings))
+    thin = reconstruct(data, protocol, grid=grid(1), slice_thickness_mm=2.0, **settings)
+    assert not np.array_equal(one, thin)
+    many = reconstruct(data, protocol, grid=grid(3), **settings)
+    fine = reconstruct(data, grid=grid(5), **settings)
+    assert fine.attrs["slice_thickness_mm"] == pytest.approx(2.0)
+    # the same voxels: those of three slices and one more on each side, whose padding is not quite the same
+    body, _ = regions(grid())
+    means = np.stack([fine.values[k : k + 3].mean(axis=0) for k in range(3)])
+    assert many.values[:, body] == pytest.approx(means[:, body], abs=3.0)
+    apart = reconstruct(
+        data, grid={**grid(3), "z": np.array([-4.0, 0.0, 4.0])}, slice_thickness_mm=2.0, **settings
+    )
+    assert apart["z"].values == pytest.approx([-4.0, 0.0, 4.0])
+    assert apart.attrs["slice_thickness_mm"] == 2.0
+    with pytest.raises(InputError, match="slice_thickness_mm"):
+        reconstruct(data, grid=grid(1), slice_thickness_mm=0.0, **settings)
+
+
+def test_averages_weigh_voxels_by_the_length_a_slice_has_of_them():
+    voxel_z, height = slices.voxel_centres(np.array([0.0, 5.0]), 5.0, 2.0)
+    assert height == pytest.approx(5.0 / 3)
+    assert voxel_z == pytest.approx([-5 / 3, 0.0, 5 / 3, 10 / 3, 5.0, 20 / 3])
+    image = voxel_z[:, None, None] * np.ones((1, 2, 2))  # even along z: means are the centres
+    assert slices.averages(image, voxel_z, height, np.array([0.0, 5.0]), 2.0)[:, 0, 0] == pytest.approx(
+        [0, 5]
+    )
+    only = np.zeros((6, 1, 1))
+    only[0] = 1.0
+    # of 2 mm around 0, the voxel at -5/3 has what lies below -5/6
+    assert slices.averages(only, voxel_z, height, np.zeros(1), 2.0)[0, 0, 0] == pytest.approx((1 - 5 / 6) / 2)
 
 
 def test_starting_from_its_own_result_goes_on_where_it_ended():

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from twinlab.ct import recon
 from twinlab.ct.iterative import priors, solvers
-from twinlab.ct.iterative.operator import System, readings, system
+from twinlab.ct.iterative.operator import System, axis, readings, system
+from twinlab.ct.iterative.slices import at_heights, averages, voxel_centres
 from twinlab.kernels.device import Device, resolve
 from twinlab.schema import label, refuse
 
@@ -31,10 +32,11 @@ def reconstruct(
     protocol: Any = None,
     *,
     grid: Mapping[str, Any],
+    slice_thickness_mm: float | None = None,
     method: Method = "pwls",
     prior: str = "huber",
-    beta: float = 3.0,
-    delta_hu: float = 5.0,
+    beta: float = 1.0,
+    delta_hu: float = 20.0,
     iterations: int | None = None,
     subsets: int | None = None,
     relaxation: float = 1.0,
@@ -52,10 +54,14 @@ def reconstruct(
     projections : Dataset
         From :func:`twinlab.ct.acquire`: ``projection`` and, for "pwls", its ``variance`` (view, row, channel).
     protocol : Protocol, optional
-        Not used; here so that the call is that of :func:`twinlab.ct.reconstruct`.
+        Gives ``slice_thickness_mm`` where it is not given.
     grid : mapping
         ``z``, ``y``, ``x``: even, ascending voxel centres [mm]. It must hold the whole body (and table) in the
         plane; along z it is padded and cut again by itself.
+    slice_thickness_mm : float, optional
+        Slices are means over this length along z, as the slice profile of :func:`twinlab.ct.reconstruct` has this
+        width; voxels are as high as the distance of the slices, or a whole part of it where slices are thinner.
+        Without protocol: the distance of the slices, or for a single one a detector row at the isocentre.
     method : str
         "pwls": penalised least squares, readings weighted by their inverse variance. "sirt", "os-sart":
         algebraic. "cgls": unweighted least squares by conjugate gradients. Only "pwls" has a prior; the others
@@ -66,7 +72,8 @@ def reconstruct(
         Strength of the prior, without unit: 1 gives a difference between two neighbours about the weight that
         the readings give one voxel by itself, whatever dose, number of views and voxel size.
     delta_hu : float
-        Differences up to about this count as noise, greater ones as edges [HU].
+        Differences up to about this count as noise, greater ones as edges [HU]. A greater ``beta`` with a smaller
+        ``delta_hu`` (3 and 5 HU) lowers noise much more, at the cost of faint structure.
     iterations, subsets : int, optional
         Defaults in ``ITERATIONS`` and ``SUBSETS``; fewer subsets where they would have less than 8 views.
         One subset makes "pwls" exact and monotone.
@@ -97,7 +104,7 @@ def reconstruct(
     """
     n, n_subsets = _settings(method, prior, beta, delta_hu, iterations, subsets, relaxation, device)
     begin = time.perf_counter()
-    scan = system(projections, grid)
+    thickness, scan = _slices(projections, protocol, grid, slice_thickness_mm)
     n_subsets = max(1, min(n_subsets, scan.views.size // _LEAST_VIEWS))
     data, weight = readings(projections, scan, weighted=method == "pwls")
     image = _start(initial, projections, grid, scan)
@@ -113,6 +120,8 @@ def reconstruct(
     return _labelled(
         image,
         scan,
+        np.atleast_1d(np.asarray(grid["z"], float)),
+        thickness,
         kernel=f"{method}-{prior}" if method == "pwls" else method,
         method=method,
         **({"prior": prior, "beta": float(beta), "delta_hu": float(delta_hu)} if method == "pwls" else {}),
@@ -158,11 +167,28 @@ def _settings(
     return int(n), int(n_subsets)
 
 
+def _slices(
+    projections: xr.Dataset, protocol: Any, grid: Mapping[str, Any], thickness: float | None
+) -> tuple[float, System]:
+    """Thickness of the slices [mm] and the operator for voxels that fill them."""
+    if thickness is None and protocol is not None:
+        thickness = protocol.slice_thickness_mm
+    if thickness is None:
+        scan = system(projections, grid)
+        return scan.spacing_mm[0], scan
+    if not thickness > 0:
+        refuse("iterative: slice_thickness_mm", "a number above 0", thickness)
+    z, step = axis(grid, "z", float(thickness))
+    voxel_z, height = voxel_centres(z, step, float(thickness))
+    return float(thickness), system(projections, {**grid, "z": voxel_z}, slice_mm=height)
+
+
 def _start(
     initial: xr.DataArray | str, projections: xr.Dataset, grid: Mapping[str, Any], scan: System
 ) -> Array:
     """First image in units of water on the padded grid; slices beyond the wanted ones repeat the outermost."""
-    inner = (scan.wanted.stop - scan.wanted.start, *scan.shape[1:])
+    z = np.atleast_1d(np.asarray(grid["z"], float))
+    inner = (z.size, *scan.shape[1:])
     if isinstance(initial, str) and initial == "zero":
         return np.zeros(scan.shape, np.float32)
     if isinstance(initial, str):
@@ -176,8 +202,7 @@ def _start(
         if hu.shape != inner:
             refuse("iterative: initial", f"an image of shape {inner}, as the grid", hu.shape)
     water = np.maximum(np.nan_to_num(1.0 + hu / 1000.0, nan=0.0), 0.0).astype(np.float32)
-    below, above = scan.wanted.start, scan.shape[0] - scan.wanted.stop
-    return np.pad(water, ((below, above), (0, 0), (0, 0)), mode="edge")
+    return at_heights(water, z, scan.z)
 
 
 def _first_look(scan: System, data: Array, weight: Array) -> tuple[Array, Array, float]:
@@ -245,7 +270,7 @@ def _run(
     return image, cost, False
 
 
-def _labelled(image: Array, scan: System, **attrs: Any) -> xr.DataArray:
-    hu = (1000.0 * image[scan.wanted] - 1000.0).astype(np.float32)
-    coords = {"z": scan.z[scan.wanted], "y": scan.y, "x": scan.x}
-    return label("hu", hu, coords, slice_thickness_mm=scan.spacing_mm[0], **attrs)
+def _labelled(image: Array, scan: System, z: Array, thickness: float, **attrs: Any) -> xr.DataArray:
+    slices = averages(image, scan.z, scan.spacing_mm[0], z, thickness)
+    hu = (1000.0 * slices - 1000.0).astype(np.float32)
+    return label("hu", hu, {"z": z, "y": scan.y, "x": scan.x}, slice_thickness_mm=thickness, **attrs)

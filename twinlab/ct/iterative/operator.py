@@ -100,7 +100,7 @@ def system(projections: xr.Dataset, grid: Mapping[str, Any], *, slice_mm: float 
     if float(projections.attrs.get("gantry_tilt_deg", 0.0)) != 0.0:
         refuse(where, "a gantry that is not tilted", projections.attrs["gantry_tilt_deg"])
     height = geometry.row_at_isocentre_mm if slice_mm is None else float(slice_mm)
-    axes = {name: _axis(grid, name, height) for name in ("z", "y", "x")}
+    axes = {name: axis(grid, name, height) for name in ("z", "y", "x")}
     z, y, x = (axes[name][0] for name in ("z", "y", "x"))
     dz, dy, dx = (axes[name][1] for name in ("z", "y", "x"))
     flat = geometry.flat
@@ -167,7 +167,7 @@ def _maps(
     return forward, adjoint
 
 
-def _axis(grid: Mapping[str, Any], name: str, single: float) -> tuple[NDArray[np.float64], float]:
+def axis(grid: Mapping[str, Any], name: str, single: float) -> tuple[NDArray[np.float64], float]:
     """Voxel centres and their step, checked."""
     if name not in grid:
         refuse("iterative", "a grid with coordinates z, y, x in mm", sorted(map(str, grid)))
