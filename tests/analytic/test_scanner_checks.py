@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 from twinlab import ct
+from twinlab.ct.filters import apertures_mm, fit_kernel
 from twinlab.phantom import load_recipe
 from twinlab.quality import noise_hu, nps, nps_radial
 from twinlab.quality.scanner_checks import (
@@ -63,6 +64,21 @@ def test_rod_has_the_transfer_of_kernel_and_channel():
         wanted = expected_mtf(setting, frequency, kernel=kernel)
         # 5 % of the largest transfer is wanted; 0.003 was seen with four points a channel
         assert found.to_numpy() == pytest.approx(wanted, abs=0.012), kernel
+
+
+def test_rod_has_the_resolution_that_a_fitted_kernel_was_asked_for():
+    """Cells of 0.9 of their pitch, as the scanner has them and the scan samples them."""
+    setting, projections = scan(38.0, noise=False, channel=3, views=738)
+    kernel = fit_kernel(4.2, 6.6, aperture_mm=apertures_mm(setting.scanner))
+    axis = np.arange(-40, 41) * 0.2
+    grid = {"z": [38.0], "y": axis - 10.0, "x": axis + 20.0}
+    hu = ct.reconstruct(projections, setting, grid=grid, kernel=kernel)
+    frequency = np.linspace(0.3, 0.8, 101)
+    found = rod_mtf(hu[0], x_mm=20.0, y_mm=-10.0, diameter_mm=1.0, frequency_per_mm=frequency).to_numpy()
+    assert expected_mtf(setting, [0.42, 0.66], kernel=kernel) == pytest.approx([0.5, 0.1], abs=1e-9)
+    for level, wanted in ((0.5, 0.42), (0.1, 0.66)):
+        # 5 % of the frequency is what scanners are accepted by; views and points of a channel are few
+        assert frequency[np.argmax(found < level)] == pytest.approx(wanted, rel=0.05)
 
 
 def test_disc_shows_the_slice_profile():

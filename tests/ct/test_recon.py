@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from analytic_scan import Ellipsoid, project, scan
 from scipy.special import j0, j1
 
 from twinlab.ct.filters import Kernel, fit_kernel, mtf
-from twinlab.ct.recon import reconstruct
-from twinlab.schema import InputError
+from twinlab.ct.recon import adjoint, needed_rows, reconstruct
+from twinlab.schema import InputError, label
 
 HELICAL: dict[str, Any] = {"mode": "helical", "pitch": 0.98}
 SCANS: list[dict[str, Any]] = [HELICAL, {"mode": "axial"}, {"mode": "axial", "flat": True}]
@@ -197,3 +199,60 @@ def test_same_bits_on_any_number_of_threads() -> None:
         numba.set_num_threads(before)
     assert all((image == images[0]).all() for image in images)
     assert np.isfinite(images[0]).all()
+
+
+def test_rows_that_were_not_computed_are_not_taken_for_air() -> None:
+    data = project(scan(views=120, channels=120, channel_pitch=4.0), [Ellipsoid((0, 0, 0), (60, 50, 1e5))])
+    grid = {"z": [0.0, 1.0], "y": np.arange(-60.0, 61.0, 20), "x": np.arange(-60.0, 61.0, 20)}
+    lo, hi = needed_rows(data, grid=grid)
+    rows = np.arange(data.sizes["row"])
+    outside = (rows < lo[:, None]) | (rows >= hi[:, None])
+    assert outside.mean() > 0.3
+    cut = data.assign(
+        projection=data["projection"].where(xr.DataArray(~outside, dims=("view", "row")), 0.0),
+        row_lo=label("row_lo", lo),
+        row_hi=label("row_hi", hi),
+    )
+    cut["projection"].attrs = data["projection"].attrs
+    # what needed_rows names is what is read
+    assert (reconstruct(cut, grid=grid).values == reconstruct(data, grid=grid).values).all()
+    wider = {**grid, "z": [-4.0, 0.0, 1.0]}
+    with pytest.raises(InputError, match=r"reconstruct: expected the rows that the grid needs.*too few in"):
+        reconstruct(cut, grid=wider)
+    with pytest.raises(InputError, match="adjoint: expected the rows"):
+        adjoint(np.ones((3, 7, 7)), cut, grid=wider)
+    none = cut.assign(row_hi=label("row_hi", np.where(np.arange(lo.size) == lo.size // 2, lo, hi)))
+    with pytest.raises(
+        InputError, match=f"of view {lo.size // 2}; got none of them computed, too few in 1 views"
+    ):
+        reconstruct(none, grid=grid)
+
+
+def test_an_image_says_what_it_was_made_from() -> None:
+    data = project(
+        scan(mode="axial", views=120, channels=120, channel_pitch=4.0, isocentre=(0.0, 60.0)),
+        [Ellipsoid((0, 60, 0), (60, 50, 1e5))],
+    )
+    told = {"kv": 120.0, "mas": 150.0, "scanner": "one", "seed": 3, "realisation": 2, "phantom": "abc"}
+    told |= {"reference_kev": 70.0, "beyond_phantom": 0.25}
+    data.attrs |= {**told, "truncated": 0.5, "basis": [1, 2]}
+    hu = reconstruct(data, grid={"z": [0.0], "y": [60.0], "x": [0.0]})
+    assert {name: hu.attrs[name] for name in told} == told
+    assert (hu.attrs["isocentre_x_mm"], hu.attrs["isocentre_y_mm"]) == (0.0, 60.0)
+    assert (hu.attrs["truncated"], hu.attrs["truncated_share"]) == (0, 0.5)
+    assert hu.attrs["mu_water_per_mm"] == 0.02
+    assert "basis" not in hu.attrs
+    # 120 channels of 4 mm, a quarter of one aside: the nearer end is 59.25 channels off at 1040 mm
+    assert hu.attrs["field_mm"] == pytest.approx(2 * 570 * math.sin(59.25 * 4 / 1040), rel=1e-9)
+
+
+def test_a_pitch_beyond_the_method_is_warned_of() -> None:
+    body = [Ellipsoid((0, 0, 0), (40, 40, 1e5))]
+    grid = {"z": [0.0], "y": [0.0], "x": [0.0]}
+    for pitch in (1.5, 1.7):
+        data = project(scan(pitch=pitch, views=120, channels=60, channel_pitch=6.0), body)
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            reconstruct(data, grid=grid)
+        assert [("a pitch of 1.7" in str(w.message)) for w in heard] == ([True] if pitch > 1.5 else [])
+        assert all(w.filename == __file__ for w in heard)

@@ -32,7 +32,8 @@ class Kernel:
     ----------
     name : str
     mtf50_per_mm, mtf10_per_mm : float
-        Frequencies at which the modulation transfer is 0.5 and 0.1. Infinite: no apodisation.
+        Frequencies at which the modulation transfer is 0.5 and 0.1, line pairs per mm: a tenth of the figures per
+        cm that scanners are specified by and :func:`fit_kernel` takes. Infinite: no apodisation.
     """
 
     name: str
@@ -78,7 +79,7 @@ def mtf(kernel: str | Kernel, frequency_per_mm: ArrayLike) -> NDArray[np.float64
     kernel : str or Kernel
         "ramp", "smooth", "standard", "sharp", or one of :func:`fit_kernel`.
     frequency_per_mm : array_like
-        Radial spatial frequency, 1/mm.
+        Radial spatial frequency, 1/mm (1/mm is 10 line pairs per cm).
 
     Returns
     -------
@@ -110,7 +111,8 @@ def fit_kernel(
     Parameters
     ----------
     mtf50_per_cm, mtf10_per_cm : float
-        Frequencies, line pairs per cm, at which the transfer is to be 0.5 and 0.1.
+        Frequencies, line pairs per cm as data sheets have them (10 are 1 per mm, the unit of :class:`Kernel` and
+        :func:`mtf`), at which the transfer is to be 0.5 and 0.1.
     aperture_mm : sequence of float
         Widths at the isocentre of what blurs before the reconstruction (:func:`apertures_mm`): their transfer
         ``sinc(width f)`` is made good. None: the request is the kernel's own transfer.
@@ -120,7 +122,8 @@ def fit_kernel(
     Returns
     -------
     Kernel
-        ``exp(-a f^n)`` through both points, divided by the apertures.
+        The curve ``exp(-a f^n)`` refitted through the two points, each divided by the transfer of the apertures
+        there. So the whole chain is as asked at these two frequencies; elsewhere it follows from the shape.
 
     Raises
     ------
@@ -153,9 +156,16 @@ def fit_kernel(
 
 
 def apertures_mm(scanner: Any) -> tuple[float, float]:
-    """Widths at the isocentre of a detector channel and of the focal spot, mm."""
+    """Widths at the isocentre of the active part of a detector channel and of the focal spot, mm.
+
+    The active part is the square root of the fill factor of the pitch, as in
+    :func:`twinlab.ct.sampling.sub_samples`. A scan has these widths where its protocol's ``sampling`` has more than
+    one point along them (``cell_channel``, ``focal_width``); one point has none.
+    """
     scale = scanner.source_to_isocentre_mm / scanner.source_to_detector_mm
-    return scanner.detector.channel_pitch_mm * scale, scanner.tube.focal_spot_mm[0] * (1.0 - scale)
+    detector = scanner.detector
+    channel = detector.channel_pitch_mm * math.sqrt(detector.fill_factor) * scale
+    return channel, scanner.tube.focal_spot_mm[0] * (1.0 - scale)
 
 
 def ramp_kernel(lag_mm: ArrayLike, nyquist_per_mm: float) -> NDArray[np.float64]:

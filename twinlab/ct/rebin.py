@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from twinlab.ct.gantry import Geometry, Grid, geometry_of, grid_of
 from twinlab.ct.source_path import TAPS, Segment, overlap_weight, parker_weight
+from twinlab.schema import refuse
 
 SLAB = 48  # most slices reconstructed together
 BEAMS = 3.0  # their height, in heights of the beam
@@ -230,6 +231,35 @@ def needed_rows(
     """
     geometry = geometry_of(projections, where="needed_rows")
     voxels = grid_of(grid, geometry, slice_thickness_mm=slice_thickness_mm, where="needed_rows")
+    return _rows_read(geometry, voxels)
+
+
+def refuse_missing_rows(projections: xr.Dataset, geometry: Geometry, grid: Grid, *, where: str) -> None:
+    """Refuse projections whose ``row_lo`` and ``row_hi`` leave out rows that a grid needs: they would count as air.
+
+    Raises
+    ------
+    InputError
+        A needed row of a view was not computed.
+    """
+    if "row_lo" not in projections or "row_hi" not in projections:
+        return
+    lo, hi = (np.asarray(projections[name], np.int64) for name in ("row_lo", "row_hi"))
+    if (lo <= 0).all() and (hi >= geometry.n_rows).all():
+        return
+    need_lo, need_hi = _rows_read(geometry, grid)
+    missing = np.flatnonzero((need_hi > need_lo) & ((lo > need_lo) | (hi < need_hi)))
+    if missing.size:
+        v = missing[0]
+        expected = (
+            f"the rows that the grid needs (ct.needed_rows), {need_lo[v]} to {need_hi[v] - 1} of view {v}"
+        )
+        got = "none of them" if hi[v] <= lo[v] else f"only rows {lo[v]} to {hi[v] - 1}"
+        refuse(where, expected, f"{got} computed, too few in {missing.size} views")
+
+
+def _rows_read(geometry: Geometry, voxels: Grid) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and end row that the grid needs of each view; both 0 where it needs none."""
     row_lo = np.full(geometry.n_views, geometry.n_rows, dtype=np.int64)
     row_hi = np.zeros(geometry.n_views, dtype=np.int64)
     for part in parts(geometry, voxels):

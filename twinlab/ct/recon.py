@@ -17,7 +17,8 @@ from twinlab.ct.field_edge import Truncation, is_truncated, say_truncated
 from twinlab.ct.filters import Kernel
 from twinlab.ct.filters import get as get_kernel
 from twinlab.ct.gantry import geometry_of, grid_of
-from twinlab.ct.rebin import needed_rows, parts
+from twinlab.ct.provenance import image_attrs, warn_pitch
+from twinlab.ct.rebin import needed_rows, parts, refuse_missing_rows
 from twinlab.ct.slab import Plan, Slab
 from twinlab.kernels.device import Device, resolve
 from twinlab.schema import check, label, refuse
@@ -67,15 +68,25 @@ def reconstruct(
     Returns
     -------
     DataArray ``hu``, dims (z, y, x), units HU
-        NaN where an axial or flat-panel scan does not see the voxel from every direction of the half-turn.
-        Attr ``truncated`` 1 where rows were continued. With a tilted gantry (attr ``gantry_tilt_deg``) ``y``
-        lies in the tilted plane and ``z`` is the table position of each slice's isocentre.
+        NaN where a voxel lies above or below what an axial or flat-panel scan sees from every direction of the
+        half-turn. Beyond the circle of diameter ``field_mm`` (attr) around the isocentre the detector does not
+        see a voxel from all directions: numbers there are no measurement, in air about -1000 HU.
+        Attr ``truncated`` is 1 where rows were continued; what is known of the scan is copied from
+        ``projections`` (:func:`twinlab.ct.provenance.image_attrs`). With a tilted gantry (attr
+        ``gantry_tilt_deg``) ``y`` lies in the tilted plane, around ``isocentre_y_mm``, and ``z`` is the table
+        position of each slice's isocentre.
+
+    Warns
+    -----
+    UserWarning
+        Truncated rows are continued, or the pitch is above 1.5.
 
     Raises
     ------
     InputError
-        Geometry, grid, kernel or slice cannot be used, a whole slice lies outside the scanned range, or there is
-        no CUDA device, or another dtype than float32, for ``device="cuda"``.
+        Geometry, grid, kernel or slice cannot be used, rows that the grid needs were not computed, a whole slice
+        lies outside the scanned range, or there is no CUDA device, or another dtype than float32, for
+        ``device="cuda"``.
 
     References
     ----------
@@ -85,6 +96,7 @@ def reconstruct(
     check(projections, "projection", where="reconstruct")
     place = _place(device, np.dtype(dtype))
     plan = _plan(projections, protocol, grid, kernel, slice_thickness_mm, dtype, where="reconstruct")
+    warn_pitch(plan.geometry, where="reconstruct")
     projection = projections["projection"].transpose("view", "row", "channel")
     data = np.ascontiguousarray(projection, dtype=plan.dtype)
     mu_water = _mu_water(projections, where="reconstruct")
@@ -105,10 +117,12 @@ def reconstruct(
     image -= 1000.0
     x0, y0 = plan.geometry.isocentre_mm
     coords = {"z": plan.grid.z, "y": plan.grid.y + y0, "x": plan.grid.x + x0}
-    attrs: dict[str, Any] = {"kernel": plan.kernel.name, "slice_thickness_mm": plan.grid.thickness_mm}
-    attrs["truncated"] = int(truncated)
-    if plan.geometry.tilt_rad:
-        attrs["gantry_tilt_deg"] = float(projections.attrs["gantry_tilt_deg"])
+    attrs = {
+        **image_attrs(projections, plan.geometry),
+        "kernel": plan.kernel.name,
+        "slice_thickness_mm": plan.grid.thickness_mm,
+        "truncated": int(truncated),
+    }
     return label("hu", image, coords, **attrs)
 
 
@@ -181,6 +195,7 @@ def _plan(
         slice_thickness_mm = protocol.slice_thickness_mm
     chosen = get_kernel(kernel)
     voxels = grid_of(grid, geometry, slice_thickness_mm=slice_thickness_mm, where=where)
+    refuse_missing_rows(projections, geometry, voxels, where=where)
     return Plan(geometry, voxels, chosen, np.dtype(dtype))
 
 

@@ -13,7 +13,7 @@ from scipy.special import j0, j1
 
 from twinlab.ct.corrections import correct_rays, water_correction
 from twinlab.ct.detector import detected_spectrum
-from twinlab.ct.filters import mtf
+from twinlab.ct.filters import Kernel, apertures_mm, mtf
 from twinlab.ct.recon import adjoint, reconstruct
 from twinlab.phantom.recipes import Recipe
 from twinlab.phantom.shapes import Cylinder
@@ -116,13 +116,15 @@ def rod_mtf(
     )  # fmt: skip
 
 
-def expected_mtf(protocol: Protocol, frequency_per_mm: ArrayLike, *, kernel: str | None = None) -> Array:
-    """Modulation transfer of the model: kernel times the aperture of a detector channel at the isocentre."""
-    scanner = protocol.scanner
-    width = scanner.detector.channel_pitch_mm * math.sqrt(scanner.detector.fill_factor)
-    width *= scanner.source_to_isocentre_mm / scanner.source_to_detector_mm
+def expected_mtf(
+    protocol: Protocol, frequency_per_mm: ArrayLike, *, kernel: str | Kernel | None = None
+) -> Array:
+    """Modulation transfer of the model at the isocentre: kernel, detector channel and focal spot."""
     frequency = np.asarray(frequency_per_mm, float)
-    return mtf(kernel or protocol.kernel, frequency) * np.sinc(frequency * width)
+    channel, spot = apertures_mm(protocol.scanner)
+    return (
+        mtf(kernel or protocol.kernel, frequency) * np.sinc(frequency * channel) * np.sinc(frequency * spot)
+    )
 
 
 def profile_width(z_mm: ArrayLike, profile: ArrayLike) -> float:
