@@ -140,7 +140,8 @@ def lesion_image(
     )
     scan = geometry.assign(projection=label("projection", values))
     # reconstruct() is affine: -1000 HU for empty projections
-    return reconstruct(scan, grid=grid, kernel=kernel, slice_thickness_mm=slice_thickness_mm) + 1000.0
+    settings: dict[str, Any] = {"kernel": kernel, "slice_thickness_mm": slice_thickness_mm, "device": "cpu"}
+    return reconstruct(scan, grid=grid, **settings) + 1000.0  # rounding of one machine for all
 
 
 def noise_probe(
