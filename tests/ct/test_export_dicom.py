@@ -38,7 +38,7 @@ def made(*, tilt_deg=0.0, values=None, **attrs):
     hu = hu_at(z + s * y, c * y, x) if values is None else values
     attrs = {"kernel": "standard", "slice_thickness_mm": 1.25, **attrs}
     if tilt_deg:
-        attrs["gantry_tilt_deg"] = tilt_deg
+        attrs = {"gantry_tilt_deg": tilt_deg, "isocentre_y_mm": 0.0, **attrs}
     return label("hu", hu.astype(np.float32), {"z": Z, "y": Y, "x": X}, **attrs)
 
 
@@ -109,7 +109,7 @@ def test_the_pivot_of_a_tilt_is_the_isocentre(tmp_path):
 
 @pytest.mark.parametrize("tilt_deg", [15.0, -15.0])
 def test_a_ball_scanned_with_a_tilt_is_read_where_it_is(tmp_path, tilt_deg):
-    """From solids through scan, image and files back to patient coordinates; a wrong sign errs by 26 mm."""
+    """From solids through scan, image and files back to patient coordinates; a pivot taken for 0 errs by 15 mm."""
     base = small_protocol(n_channels=128, n_rows=8, bowtie="none")
     scanner = base.scanner.model_copy(update={"max_gantry_tilt_deg": 30.0})
     protocol = base.model_copy(update={"scanner": scanner, "gantry_tilt_deg": tilt_deg})
@@ -118,12 +118,12 @@ def test_a_ball_scanned_with_a_tilt_is_read_where_it_is(tmp_path, tilt_deg):
     size = {"x": 200.0, "y": 200.0, "z": 200.0}
     made_of = {"name": "b", "title": "b", "source": "made for a test", "shapes": [ball], "size_mm": size}
     recipe = Recipe.make({**made_of, "spacing_mm": {"x": 2.0, "y": 2.0, "z": 2.0}})
-    path = trajectory(protocol, z_range_mm=(-50, 50), isocentre_mm=(0.0, 10.0))
+    path = trajectory(protocol, z_range_mm=(-50, 50), isocentre_mm=(0.0, 60.0))
     projections = acquire(line_integrals(recipe, protocol, path), protocol, seed=1, noise=False)
     x = np.linspace(-60, 60, 41)
-    grid = {"x": x, "y": x + 30.0, "z": np.arange(-40.0, 41.0, 2.5)}
+    grid = {"x": x, "y": x + 50.0, "z": np.arange(-40.0, 41.0, 2.5)}
     image = reconstruct(projections, protocol, grid=grid, kernel="smooth").fillna(-1000.0)
-    write_dicom(image, tmp_path / "out", protocol=protocol, projections=projections)
+    write_dicom(image, tmp_path / "out", protocol=protocol)  # the image knows its pivot
     back = read_series(tmp_path / "out")
     water = (back > -500).to_numpy()
     z, y, x = np.meshgrid(back["z"], back["y"], back["x"], indexing="ij")
@@ -203,18 +203,53 @@ def test_identifiers_follow_the_content(tmp_path, chest):
     def headers(name, image, **more):
         return [pydicom.dcmread(p) for p in write_dicom(image, tmp_path / name, protocol=chest, **more)]
 
-    first, again, other = headers("a", made()), headers("b", made()), headers("c", made() + 1.0)
+    first, again = headers("a", made(phantom="p")), headers("b", made(phantom="p"))
+    other = headers("c", made(values=made().to_numpy() + 1.0, phantom="p"))
     assert [h.SOPInstanceUID for h in first] == [h.SOPInstanceUID for h in again]
     assert (tmp_path / "a" / "CT00001.dcm").read_bytes() == (tmp_path / "b" / "CT00001.dcm").read_bytes()
     assert first[0].SeriesInstanceUID != other[0].SeriesInstanceUID
     assert first[0].StudyInstanceUID == other[0].StudyInstanceUID
     assert first[0].FrameOfReferenceUID == other[0].FrameOfReferenceUID
-    sharp = headers("d", made(kernel="sharp"))
+    sharp = headers("d", made(kernel="sharp", phantom="p"))
     assert sharp[0].SeriesInstanceUID != first[0].SeriesInstanceUID
     uids = {h.SOPInstanceUID for h in (*first, *other)}
     assert len(uids) == 12
     assert all(pydicom.uid.UID(u).is_valid and len(u) <= 64 for u in uids)
     assert uid("x", 1) == uid("x", 1) != uid("x", 2)
+
+
+def test_patient_and_study_follow_from_what_was_scanned(tmp_path, chest):
+    def identity(name, image, **more):
+        header = pydicom.dcmread(write_dicom(image, tmp_path / name, protocol=chest, **more)[0])
+        return header.StudyInstanceUID, header.FrameOfReferenceUID, header.PatientID
+
+    one, other = identity("a", made(phantom="p")), identity("b", made(phantom="q"))
+    assert all(x != y for x, y in zip(one, other, strict=True))
+    keyed = [xr.Dataset(attrs={"key": key}) for key in "pq"]
+    assert identity("c", made(), phantom=keyed[0]) == identity("d", made() + 1.0, phantom=keyed[0]) == one
+    assert identity("e", made(), phantom=keyed[1]) == other
+    assert identity("f", made(), patient_id="1") == identity("g", made() + 1.0, patient_id="1")
+    assert identity("h", made(), patient_id="1")[:2] != identity("i", made(), patient_id="2")[:2]
+    assert identity("j", made())[0] != identity("k", made() + 1.0)[0]
+
+
+def test_a_protocol_that_contradicts_the_image_is_refused(tmp_path, chest):
+    true = {"scanner": chest.scanner.key, "kv": 120.0, "mas": chest.mas * (1.0 + 1e-7)}
+    assert len(write_dicom(made(**true), tmp_path / "out", protocol=chest)) == 6
+    for wrong, said in (
+        ({"kv": 100.0}, r"expected 100 kV.*got 120 kV"),
+        ({"mas": 3.0 * chest.mas}, rf"expected {3 * chest.mas:g} mAs.*got {chest.mas:g} mAs"),
+        ({"scanner": "another"}, "expected scanner another.*got ge_lightspeed_vct"),
+    ):
+        with pytest.raises(InputError, match=said):
+            write_dicom(made(**{**true, **wrong}), tmp_path / "none", protocol=chest)
+    with pytest.raises(InputError, match="expected the Protocol of the scan; got NoneType"):
+        write_dicom(made(), tmp_path / "none", protocol=None)
+    image = made(tilt_deg=5.0)
+    del image.attrs["isocentre_y_mm"]
+    with pytest.raises(InputError, match="'isocentre_y_mm' of a tilted image"):
+        write_dicom(image, tmp_path / "none", protocol=small_protocol())
+    assert not (tmp_path / "none").exists()
 
 
 def test_two_tube_voltages_are_not_told_as_one(tmp_path, chest):
@@ -260,7 +295,9 @@ def test_dciodvfy_finds_nothing(tmp_path, key, when):
     protocol = load_protocol(key) if key == "bench_cbct" else load_protocol(key, tube_current_ma=200)
     values = np.zeros((6, 24, 32))
     values[:, 0, 0] = np.nan
-    image = made(values=values, **({"gantry_tilt_deg": 10.0} if key == "head_axial" else {}))
+    image = made(
+        values=values, **({"gantry_tilt_deg": 10.0, "isocentre_y_mm": 0.0} if key == "head_axial" else {})
+    )
     for path in write_dicom(image, tmp_path / "out", protocol=protocol, when=when)[:2]:
         done = subprocess.run(["dciodvfy", "-new", str(path)], capture_output=True, text=True, check=False)
         found = [line for line in done.stderr.splitlines() if line.startswith(("Error", "Warning"))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,12 @@ from twinlab.ct.export.headers import (
     tilt_deg,
 )
 from twinlab.ct.export.storage import decimal, decimals, short, store, uid
+from twinlab.keys import content_key
 from twinlab.scanner import Protocol
 from twinlab.schema import check, refuse, spacing
 
 _LARGEST_AXIS = 65535
+_SAME_MAS = 1e-3  # mAs of image and protocol: rounding
 
 
 def write_dicom(
@@ -58,12 +61,14 @@ def write_dicom(
     ----------
     image : DataArray ``hu``, dims (z, y, x)
         From :func:`twinlab.ct.reconstruct`; attrs ``kernel`` and ``slice_thickness_mm`` are used where present,
-        ``gantry_tilt_deg`` and ``isocentre_y_mm`` too, else those of ``projections`` or of the protocol.
+        ``gantry_tilt_deg`` and ``isocentre_y_mm`` too, else those of ``projections`` (the tilt also of the
+        protocol).
     folder : path
         Made when missing; must hold nothing.
     protocol : Protocol
     phantom : Dataset, optional
-        What was scanned: its name and key identify the patient, study and frame of reference.
+        What was scanned: its name goes into the headers. Patient, study and frame of reference follow from the image's
+        attr ``phantom``, else from the key of this, else from ``patient_id``, else from the image's content.
     projections : Dataset, optional
         Projections or trajectory, for the isocentre and for ``tube_current`` (view): the current of each slice
         is the mean over the views that cover it.
@@ -85,13 +90,17 @@ def write_dicom(
     Raises
     ------
     InputError
-        The image is no CT image on an even grid, the folder holds files, or the protocol has no current.
+        The image is no CT image on an even grid, the folder holds files, the protocol has no current or contradicts
+        what the image says of its scan (attrs ``scanner``, ``kv``, ``mas``), or a tilted image has no pivot.
 
     References
     ----------
     DICOM PS3.3, A.3 CT Image IOD, C.7.6.2 Image Plane, C.8.2.1 CT Image.
     """
     check(image, "hu", where="write_dicom")
+    if not isinstance(protocol, Protocol):
+        refuse("write_dicom: protocol", "the Protocol of the scan", type(protocol).__name__)
+    _refuse_other_scan(image, protocol, projections)
     image = _placed(image.transpose("z", "y", "x"), protocol, projections)
     steps = _steps(image, protocol)
     folder = Path(folder)
@@ -100,7 +109,8 @@ def write_dicom(
     z = np.asarray(image["z"], float)
     current = slice_current_ma(z, protocol, projections=projections)
     stored = store(image.to_numpy())
-    identity = identity_of(phantom, patient_name, patient_id)
+    scanned = image.attrs.get("phantom") or _key(phantom) or patient_id or content_key(image, length=16)
+    identity = identity_of(phantom, patient_name, patient_id, scanned=str(scanned))
     study = uid("study", identity, str(when))
     told = (series_number, series_description, body_part, ctdi_vol_mgy, window_hu, str(when))
     made_of = (image, str(sorted(image.attrs.items())), protocol, current, twinlab.__version__)
@@ -124,14 +134,32 @@ def write_dicom(
     return paths
 
 
+def _refuse_other_scan(image: xr.DataArray, protocol: Protocol, projections: xr.Dataset | None) -> None:
+    """Refuse a protocol that contradicts what the image says of its scan."""
+    told = image.attrs
+    if told.get("scanner", protocol.scanner.key) != protocol.scanner.key:
+        refuse("write_dicom: protocol", f"scanner {told['scanner']}, as the image says", protocol.scanner.key)
+    stations = (protocol.kv,) if protocol.second_kv is None else (protocol.kv, protocol.second_kv)
+    if float(told.get("kv", protocol.kv)) not in stations:
+        refuse("write_dicom: protocol", f"{told['kv']:g} kV, as the image says", f"{protocol.kv:g} kV")
+    modulated = projections is not None and "tube_current" in projections
+    if "mas" not in told or modulated or protocol.second_kv is not None:
+        return
+    if not math.isclose(told["mas"], protocol.mas, rel_tol=_SAME_MAS):
+        expected = f"{told['mas']:g} mAs, as the image says (projections= of a modulated tube current)"
+        refuse("write_dicom: protocol", expected, f"{protocol.mas:g} mAs")
+
+
 def _placed(image: xr.DataArray, protocol: Protocol, projections: xr.Dataset | None) -> xr.DataArray:
     """The image with its tilt and pivot told: its own, else those of the scan."""
     scan = {} if projections is None else projections.attrs
-    told = {
-        "gantry_tilt_deg": float(scan.get("gantry_tilt_deg", protocol.gantry_tilt_deg)),
-        "isocentre_y_mm": float(scan.get("isocentre_y_mm", 0.0)),
-    }
-    return image.assign_attrs({**told, **image.attrs})
+    told = {"gantry_tilt_deg": float(scan.get("gantry_tilt_deg", protocol.gantry_tilt_deg)), **image.attrs}
+    if "isocentre_y_mm" not in told and "isocentre_y_mm" in scan:
+        told["isocentre_y_mm"] = float(scan["isocentre_y_mm"])
+    if told["gantry_tilt_deg"] and "isocentre_y_mm" not in told:
+        got = f"a tilt of {told['gantry_tilt_deg']:g} degrees and no pivot"
+        refuse("write_dicom", "attr 'isocentre_y_mm' of a tilted image (or projections=)", got)
+    return image.assign_attrs(told)
 
 
 def _steps(image: xr.DataArray, protocol: Protocol) -> tuple[float, float, float]:
@@ -143,17 +171,26 @@ def _steps(image: xr.DataArray, protocol: Protocol) -> tuple[float, float, float
     return dz, dy, dx
 
 
-def identity_of(phantom: xr.Dataset | None, name: str | None, number: str | None) -> dict[str, str]:
-    """Name, number, study and key of what was scanned, as headers take them."""
+def identity_of(
+    phantom: xr.Dataset | None, name: str | None, number: str | None, *, scanned: str = ""
+) -> dict[str, str]:
+    """Name, number, study and key of what was scanned, as headers take them.
+
+    ``scanned`` tells apart what was scanned where the phantom is not given.
+    """
     attrs: Mapping[str, Any] = {} if phantom is None else phantom.attrs
     known = str(attrs.get("name") or "phantom")
-    key = str(attrs.get("key") or "")
+    key = scanned or _key(phantom)
     return {
         "name": short(name, 64, keep="^") if name else f"SIMULATED^{short(known, 50)}",
         "id": short(number, 64) if number else short(f"SIM-{key or 'NONE'}", 64),
         "what": short(f"Simulated scan of {known}", 64),
         "key": key,
     }
+
+
+def _key(phantom: xr.Dataset | None) -> str:
+    return "" if phantom is None else str(phantom.attrs.get("key") or "")
 
 
 def _slice(d: Dataset, image: xr.DataArray, k: int, current_ma: float, protocol: Protocol) -> None:
