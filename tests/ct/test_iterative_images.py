@@ -142,6 +142,19 @@ def test_slices_are_as_thick_as_the_protocol_or_the_keyword_says():
         reconstruct(data, grid=grid(1), slice_thickness_mm=0.0, **settings)
 
 
+def test_an_image_says_what_it_was_made_from_and_does_not_start_from_missing_rows():
+    data = measured(**AXIAL).assign_attrs(kv=120.0, scanner="one", phantom="p")
+    image = reconstruct(data, grid=grid(1), method="sirt", iterations=1, progress=False)
+    assert [image.attrs[name] for name in ("kv", "scanner", "phantom")] == [120.0, "one", "p"]
+    assert image.attrs["isocentre_y_mm"] == data.attrs["isocentre_y_mm"]
+    assert image.attrs["kernel"] == "sirt"
+    views, rows = data.sizes["view"], data.sizes["row"]
+    end = np.where(np.arange(views) % 2, rows, rows // 2)
+    none = {"row_lo": label("row_lo", np.zeros(views, int)), "row_hi": label("row_hi", end)}
+    with pytest.raises(InputError, match="the rows that the grid needs"):
+        reconstruct(data.assign(none), grid=grid(1), method="sirt", iterations=1, progress=False)
+
+
 def test_averages_weigh_voxels_by_the_length_a_slice_has_of_them():
     voxel_z, height = slices.voxel_centres(np.array([0.0, 5.0]), 5.0, 2.0)
     assert height == pytest.approx(5.0 / 3)

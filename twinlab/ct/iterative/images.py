@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from twinlab.ct import recon
+from twinlab.ct.gantry import geometry_of
 from twinlab.ct.iterative import priors, solvers
 from twinlab.ct.iterative.operator import System, axis, readings, system
 from twinlab.ct.iterative.slices import at_heights, averages, voxel_centres
+from twinlab.ct.provenance import image_attrs
 from twinlab.kernels.device import Device, resolve
 from twinlab.schema import label, refuse
 
@@ -90,8 +92,8 @@ def reconstruct(
     Returns
     -------
     DataArray ``hu``, dims (z, y, x), units HU
-        All settings in attrs, ``cost`` after each iteration, ``cost_exact`` (0: summed over subsets as they
-        came), ``seconds``, ``interrupted``.
+        All settings in attrs, with what is known of the scan (:func:`twinlab.ct.provenance.image_attrs`), ``cost``
+        after each iteration, ``cost_exact`` (0: summed over subsets as they came), ``seconds``, ``interrupted``.
 
     Raises
     ------
@@ -122,6 +124,7 @@ def reconstruct(
         scan,
         np.atleast_1d(np.asarray(grid["z"], float)),
         thickness,
+        **image_attrs(projections, geometry_of(projections, where="iterative")),
         kernel=f"{method}-{prior}" if method == "pwls" else method,
         method=method,
         **({"prior": prior, "beta": float(beta), "delta_hu": float(delta_hu)} if method == "pwls" else {}),
