@@ -10,6 +10,7 @@ from twinlab import phantom as tp
 from twinlab.ct.artefacts import scatter_by_transport, scatter_correction, scatter_kernel
 from twinlab.ct.artefacts.scatter import air_signal, on_cells
 from twinlab.ct.recon import reconstruct
+from twinlab.phantom.shapes import Point
 from twinlab.scanner import AntiscatterGrid, load_protocol, trajectory
 from twinlab.schema import InputError
 
@@ -133,3 +134,14 @@ def test_what_cannot_be_simulated_is_refused(water):
     protocol = setting(20.0)
     with pytest.raises(InputError, match="bins within"):
         scatter_by_transport(water[20], protocol, path(protocol), seed=1, bins=(500, 1))
+
+
+def test_a_recipe_scatters_as_the_phantom_painted_from_it():
+    protocol, recipe = setting(), tp.load_recipe("water_cylinder_20cm")
+    recipe = recipe.model_copy(update={"spacing_mm": Point(x=8.0, y=8.0, z=8.0)})
+    options = {"seed": 1, "views": 1, "histories": 2000}
+    one, two = (
+        scatter_by_transport(body, protocol, path(protocol), **options)["scatter"].values
+        for body in (recipe, tp.from_recipe(recipe))
+    )
+    assert np.array_equal(one, two)

@@ -14,8 +14,9 @@ from twinlab.ct.detector import detected_spectrum, efficiency
 from twinlab.kernels.transport import mean_sd
 from twinlab.kernels.transport_data import energy_grid
 from twinlab.kernels.transport_scatter import N_TANGENT, Screen, run_screen
-from twinlab.phantom import check_phantom
+from twinlab.phantom import check_phantom, from_recipe
 from twinlab.phantom import transport_tables as table_module
+from twinlab.phantom.recipes import Recipe
 from twinlab.phantom.transport_grid import voxel_grid
 from twinlab.scanner import Protocol, cell_solid_angle
 from twinlab.scanner.photon_source import beam_source
@@ -30,7 +31,7 @@ Array = NDArray[np.float64]
 
 
 def scatter_by_transport(
-    phantom: xr.Dataset,
+    phantom: xr.Dataset | Recipe,
     protocol: Protocol,
     trajectory: xr.Dataset,
     *,
@@ -51,8 +52,9 @@ def scatter_by_transport(
 
     Parameters
     ----------
-    phantom : Dataset
-        Everything that scatters; outside it there is vacuum.
+    phantom : Dataset or Recipe
+        Everything that scatters; outside it there is vacuum. A recipe is painted on its own grid
+        (:func:`twinlab.phantom.from_recipe`).
     protocol : Protocol
     trajectory : Dataset
         From :func:`twinlab.scanner.trajectory`.
@@ -96,7 +98,8 @@ def scatter_by_transport(
     Med Phys 36:4878. Colijn A P, Beekman F J (2004) Accelerated simulation of cone beam X-ray scatter
     projections. IEEE Trans Med Imaging 23:584 (few, smoothed photons).
     """
-    spacing = check_phantom(phantom, where="scatter_by_transport")
+    body = from_recipe(phantom) if isinstance(phantom, Recipe) else phantom
+    spacing = check_phantom(body, where="scatter_by_transport")
     n_row, n_channel = protocol.row_positions_mm().size, protocol.scanner.detector.n_channels
     if views < 1 or histories < 1000 or not 1 <= bins[0] <= n_channel or not 1 <= bins[1] <= n_row:
         refuse(
@@ -105,13 +108,13 @@ def scatter_by_transport(
             (views, histories, bins),
         )
     index = np.unique(np.rint(np.linspace(0, trajectory.sizes["view"] - 1, views)).astype(int))
-    low = np.array([float(phantom[a][0]) - d / 2 for a, d in zip("zyx", spacing, strict=True)])
-    names = [str(m) for m in phantom["material_name"].values]
+    low = np.array([float(body[a][0]) - d / 2 for a, d in zip("zyx", spacing, strict=True)])
+    names = [str(m) for m in body["material_name"].values]
     tables = table_module.build(names)
-    material = phantom["material"].to_numpy()
+    material = body["material"].to_numpy()
     grid = voxel_grid(
         material,
-        phantom["density"].to_numpy(),
+        body["density"].to_numpy(),
         np.zeros(material.shape, np.uint16),
         tables,
         spacing_mm=spacing,
