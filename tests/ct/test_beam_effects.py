@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import spekpy
-from scan_cases import small_phantom, small_protocol, small_trajectory
+from scan_cases import apply_correction, small_phantom, small_protocol, small_trajectory
 
 from twinlab.ct import acquire, detected, line_integrals, water_correction
-from twinlab.ct.corrections import apply_correction, water_logarithm
+from twinlab.ct.corrections import water_logarithm
 from twinlab.ct.detector import detected_spectrum
 from twinlab.physics.attenuation import linear_attenuation_per_mm, mass_attenuation, mass_energy_absorption
 from twinlab.scanner import (
@@ -31,7 +31,7 @@ def heeled():
     scanner = base.scanner.model_copy(
         update={"tube": tube, "detector": detector, "bowties": {"body": bowtie}, "key": "heeled"}
     )
-    return base.replace(scanner=scanner, collimation_mm=4 * 28.0 * 541 / 949)
+    return base.replace(scanner=scanner, collimation_mm=4 * 28.0 * 541 / 949, slice_thickness_mm=16.0)
 
 
 def test_heel_is_that_of_spekpy_off_the_axis():

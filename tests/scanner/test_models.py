@@ -177,3 +177,9 @@ def test_an_offset_panel_sees_as_far_as_its_farther_edge():
     expected = 2 * bench.source_to_isocentre_mm * edge / (1 + edge**2) ** 0.5
     assert shifted.scan_fov_mm == pytest.approx(expected)
     assert shifted.scan_fov_mm > 1.7 * bench.scan_fov_mm
+
+
+def test_refuses_slices_thinner_than_a_row():
+    with pytest.raises(InputError, match=r"slice_thickness_mm.*0\.625"):
+        load_protocol("adult_chest", slice_thickness_mm=0.5)
+    load_protocol("adult_chest", slice_thickness_mm=0.6)  # within a tenth of a row

@@ -201,6 +201,12 @@ class Protocol(Model):
                 f"reconstruction_fov_mm: expected at most the scan field of view "
                 f"{scanner.scan_fov_mm:.4g} mm; got {self.reconstruction_fov_mm:g}"
             )
+        row = scanner.row_pitch_isocentre_mm
+        if self.slice_thickness_mm < 0.9 * row:  # 0.625 mm is said of rows that are a little more
+            raise ValueError(
+                f"slice_thickness_mm: expected at least one row at the isocentre ({row:.3g} mm, {scanner.key}); "
+                f"got {self.slice_thickness_mm:g}"
+            )
         scanner.n_rows_for(self.collimation_mm)
         self._equipped()
         return self
