@@ -11,6 +11,7 @@ from twinlab.ct import paths as paths_module
 from twinlab.ct import volume as volume_module
 from twinlab.ct.paths import line_integrals, prepare_phantom
 from twinlab.ct.sampling import Sample, sub_samples
+from twinlab.ct.stream import scan_phantom
 from twinlab.kernels.columns import prepare_materials
 from twinlab.kernels.project import project_reference
 from twinlab.phantom import from_recipe
@@ -348,3 +349,20 @@ def test_air_alone_is_no_object():
     air = small_phantom().assign(density=small_phantom()["density"] * 0.001)
     paths = line_integrals(air, small_protocol(), small_trajectory(small_protocol()))
     assert np.isfinite(paths["path"]).all()
+
+
+def test_an_object_missed_along_z_is_said():
+    protocol = small_protocol()
+    path = small_trajectory(protocol)
+    disc = {"shape": "cylinder", "name": "d", "material": "water", "diameter_mm": 200.0, "length_mm": 4.0}
+    recipe = Recipe.make(water_recipe().model_dump() | {"shapes": [disc]})
+    # every view sees the disc, and has rows at 3.8 mm above and below it: nothing to warn of
+    assert line_integrals(recipe, protocol, path).attrs["beyond_phantom"] == 1.0
+    far = path.assign(source_z=path["source_z"] + 60.0)
+    for phantom in (recipe, small_phantom()):
+        for scan in (
+            lambda body: line_integrals(body, protocol, far),
+            lambda body: scan_phantom(body, protocol, trajectory=far, seed=1, noise=False),
+        ):
+            with pytest.warns(UserWarning, match="misses the object"):
+                assert scan(phantom).attrs["beyond_phantom"] == 1.0

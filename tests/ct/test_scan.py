@@ -9,10 +9,13 @@ from scan_cases import small_phantom, small_protocol, small_trajectory
 from twinlab.ct.corrections import water_correction
 from twinlab.ct.detector import Extra, detected, detected_spectrum
 from twinlab.ct.paths import line_integrals
+from twinlab.ct.sampling import sub_samples
 from twinlab.ct.scan import acquire
+from twinlab.ct.stream import scan_phantom
 from twinlab.kernels.project import project_reference
 from twinlab.physics.attenuation import linear_attenuation_per_mm, mass_attenuation
-from twinlab.scanner import cell_solid_angle
+from twinlab.scanner import Sampling, cell_solid_angle
+from twinlab.scanner.second import switched_protocols, switched_trajectory, switched_views
 from twinlab.schema import InputError
 
 
@@ -251,3 +254,33 @@ def test_refuses(paths, protocol):
         detected(paths, protocol, extra=Extra(np.zeros(3), np.array([10.0, 150.0]), np.ones(2)))
     with pytest.raises(InputError, match="path"):
         detected(xr.Dataset(), protocol)
+
+
+def test_refuses_a_second_voltage(paths, protocol):
+    two = protocol.replace(second_kv=80)
+    for work in (
+        lambda: detected(paths, two),
+        lambda: acquire(paths, two, seed=1),
+        lambda: scan_phantom(small_phantom(), two, trajectory=small_trajectory(two), seed=1),
+    ):
+        with pytest.raises(InputError, match=r"second\.switched_protocols.*second\.second_protocol"):
+            work()
+    switched = switched_trajectory(two, small_trajectory(two))
+    for work in (
+        lambda: scan_phantom(small_phantom(), protocol, trajectory=switched, seed=1),
+        lambda: acquire(paths.assign(tube_kv=switched["tube_kv"]), protocol, seed=1),
+    ):
+        with pytest.raises(InputError, match=r"tube_kv.*switched_views"):
+            work()
+    for setting, views in zip(switched_protocols(two), switched_views(switched), strict=True):
+        scan = scan_phantom(small_phantom(), setting, trajectory=views, seed=1)
+        assert scan.attrs["kv"] == setting.kv
+
+
+def test_refuses_one_point_of_a_sampling(paths, protocol):
+    fine = protocol.replace(sampling=Sampling(cell_channel=2))
+    with pytest.raises(InputError, match=r"2 sampling points"):
+        acquire(paths, fine, seed=1)
+    acquire(paths, fine, seed=1, signals=detected(paths, fine))
+    stated = line_integrals(small_phantom(), fine, small_trajectory(fine), sample=sub_samples(fine)[0])
+    acquire(stated, fine, seed=1)

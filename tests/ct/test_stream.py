@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 from scan_cases import small_phantom, small_protocol, small_trajectory
 
-from twinlab.ct import acquire, detected, line_integrals, scan_phantom, sub_samples
+from twinlab.ct import acquire, detected, line_integrals, reconstruct, scan_phantom, simulate, sub_samples
 from twinlab.ct import stream as module
 from twinlab.scanner import Sampling
 from twinlab.schema import InputError, label
@@ -211,3 +211,34 @@ def test_a_function_cannot_name_a_scan_in_a_file(protocol, path, tmp_path):
         with pytest.raises(InputError, match=r"DataArray or ScatterKernel with out="):
             scan_phantom(small_phantom(), protocol, scatter=scatter, **given)
     assert not (tmp_path / "scan.npy").exists()
+
+
+def test_an_image_takes_what_reconstruction_takes(protocol, path):
+    grid = {"x": np.arange(-40.0, 41.0, 10.0), "y": np.arange(-40.0, 41.0, 10.0), "z": np.array([0.0])}
+    given = {"seed": 3, "noise": False, "grid": grid}
+    own = {"kernel": "sharp", "slice_thickness_mm": 4.0, "truncation": "ignore"}
+    image = simulate(small_phantom(), protocol, trajectory=path, **given, **own)
+    scan = scan_phantom(small_phantom(), protocol, trajectory=path, seed=3, noise=False)
+    xr.testing.assert_equal(image, reconstruct(scan, protocol, grid=grid, **own))
+    assert (image.attrs["kernel"], image.attrs["slice_thickness_mm"]) == ("sharp", 4.0)
+    planned = simulate(small_phantom(), protocol, z_range_mm=(-4.0, 4.0), **given)
+    xr.testing.assert_equal(planned, reconstruct(scan, protocol, grid=grid))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"trajectory": None}, "one of z_range_mm and trajectory"),
+        ({"z_range_mm": (-4.0, 4.0)}, "one of z_range_mm and trajectory"),
+        ({"grid": {"x": [0.0], "y": [0.0], "z": [30.0]}}, "scanned range"),
+        ({"grid": {"x": [0.0], "y": [0.0], "z": [-30.0, 0.0]}}, "scanned range"),
+        ({"grid": {"x": [0.0], "z": [0.0]}}, "coordinates z, y, x"),
+        ({"slice_thickness_mm": 1.0}, "no thinner"),
+        ({"kernel": "razor"}, "razor"),
+    ],
+)
+def test_an_image_is_refused_before_the_scan(protocol, path, monkeypatch, change, words):
+    monkeypatch.setattr(module, "scan_phantom", None)
+    good = {"trajectory": path, "seed": 3, "grid": {"x": [0.0], "y": [0.0], "z": [0.0]}}
+    with pytest.raises(InputError, match=words):
+        simulate(small_phantom(), protocol, **(good | change))

@@ -30,6 +30,8 @@ def test_a_good_study_loads_and_is_equal_to_itself():
     [
         ({"kv": [80, 500]}, ["500", "140"]),
         ({"protocol": "no_such"}, ["no_such", "liver_arterial"]),
+        ({"protocol": "realistic_chest"}, ["sampling", "ct.scan_phantom"]),
+        ({"protocol": "dual_energy_abdomen"}, ["second_kv"]),
         ({"kV": [80]}, ["kV", "unknown"]),
         ({"mas": [100000]}, ["mas", "100000"]),
         ({"kv": [80, 80]}, ["kv", "once"]),

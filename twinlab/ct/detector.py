@@ -191,6 +191,39 @@ def signal_tables(paths: xr.Dataset, protocol: Protocol, *, output_factor: float
     return _tables_for(paths, protocol, mu, energy, training_paths(paths, 0.0)[:, :-1], output_factor)
 
 
+def one_voltage(views: xr.Dataset, protocol: Protocol, *, where: str) -> None:
+    """Refuse a scan with two tube voltages where one is simulated.
+
+    Parameters
+    ----------
+    views : Dataset
+        A trajectory, line integrals or signals.
+    protocol : Protocol
+    where : str
+
+    Raises
+    ------
+    InputError
+        The protocol has a ``second_kv``, or the views a ``tube_kv`` that is not the protocol's.
+    """
+    if protocol.second_kv is not None:
+        refuse(
+            f"{where}: second_kv",
+            "none, in each of two scans (protocols from twinlab.scanner.second.switched_protocols, or the first with "
+            "second_kv=None and twinlab.scanner.second.second_protocol)",
+            f"{protocol.second_kv:g} kV",
+        )
+    if "tube_kv" in views:
+        kv = np.unique(views["tube_kv"].to_numpy())
+        if (np.abs(kv - protocol.kv) > 1e-6).any():
+            refuse(
+                f"{where}: tube_kv",
+                f"{protocol.kv:g} kV in every view (twinlab.scanner.second.switched_views and switched_protocols "
+                "split a scan)",
+                ", ".join(f"{v:g}" for v in kv),
+            )
+
+
 def _check_detector(paths: xr.Dataset, protocol: Protocol) -> None:
     if protocol.scanner.detector.counting is not None:
         here = f"{protocol.scanner.key} with a photon-counting one: twinlab.ct.spectral.acquire_counts"
@@ -263,9 +296,10 @@ def detected(
     Raises
     ------
     InputError
-        The paths are of another detector, or ``output_factor`` is not positive.
+        The paths are of another detector, ``output_factor`` is not positive, or there are two tube voltages.
     """
     check(paths, "path", "view_angle", "source_z", "mixing", where="detected")
+    one_voltage(paths, protocol, where="detected")
     shape = paths["path"].shape[1:]
     tables = signal_tables(paths, protocol, output_factor=output_factor)
     signal, second = np.empty(shape, np.float32), np.empty(shape, np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,8 +71,13 @@ def line_integrals(
         ``row_hi``, ``view_angle``, ``source_z``; coordinates ``row`` [mm at the detector], ``fan_angle``
         [rad] (arc) or ``u`` [mm] (flat); geometry in attrs, ``basis_error``, and two words on the geometry:
         ``truncated``, the share of readings' rows whose outermost channel sees more than 5 mm of tissue, and
-        ``beyond_phantom``, the share of views some of whose rows pass the isocentre beyond the ends of a voxel
-        phantom.
+        ``beyond_phantom``, the share of views some of whose rows pass the isocentre beyond the slices of a voxel
+        phantom, or beyond all solids of a recipe that are denser than air.
+
+    Warns
+    -----
+    UserWarning
+        All rows of all views pass the isocentre below the phantom, or all above it.
 
     Raises
     ------
@@ -83,16 +89,18 @@ def line_integrals(
     scanner, n_view = protocol.scanner, trajectory.sizes["view"]
     row_mm = protocol.row_positions_mm()
     row_lo, row_hi = row_window(rows, n_view, row_mm.size)
+    alone = volume is None
     if volume is None:
         volume = prepare_phantom(phantom, protocol, n_basis=n_basis, objects=objects)
     basis = volume.basis
     rays = detector_geometry(protocol, trajectory, sample or Sample()) | {"row_lo": row_lo, "row_hi": row_hi}
     _refuse_impossible(volume, rays, scanner.fan_angles_rad())
+    if alone:
+        warn_missed(volume, protocol, trajectory, (row_lo, row_hi), where="line_integrals")
     tilt = math.radians(trajectory.attrs.get("gantry_tilt_deg", 0.0))
     path = volume.line_integrals(rays, tilt_rad=tilt, device=resolve(device, where="line_integrals"))
-    flat = scanner.detector.shape == "flat"
-    channel = ("u", scanner.channel_positions_mm()) if flat else ("fan_angle", scanner.fan_angles_rad())
-    coords = {"row": row_mm, channel[0]: ("channel", channel[1])}
+    views = scan_geometry(protocol, trajectory)
+    coords = {name: views[name] for name in ("row", "fan_angle", "u") if name in views.coords}
     return xr.Dataset(
         {
             "path": label("path", path, coords),
@@ -103,17 +111,80 @@ def line_integrals(
             "row_hi": label("row_hi", row_hi),
         },
         attrs={
-            **trajectory.attrs,
-            "scanner": scanner.key,
-            "source_to_isocentre_mm": scanner.source_to_isocentre_mm,
-            "source_to_detector_mm": scanner.source_to_detector_mm,
-            "row_pitch_mm": scanner.detector.row_pitch_mm,
+            **views.attrs,
             "basis_error": basis.error,
             "phantom": volume.phantom,
+            **({} if sample is None else {"sample": _numbers(sample)}),
             "truncated": _truncated(path, scanner.fan_angles_rad(), row_lo, row_hi),
             "beyond_phantom": _beyond(volume, rays),
         },
     )
+
+
+def scan_geometry(protocol: Protocol, trajectory: xr.Dataset) -> xr.Dataset:
+    """The trajectory with rows and channels of the detector: all that a reconstruction asks of a scan's geometry.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    trajectory : Dataset
+        From :func:`twinlab.scanner.trajectory`.
+
+    Returns
+    -------
+    Dataset
+        Coordinates and geometry in attrs as of :func:`line_integrals`.
+    """
+    scanner = protocol.scanner
+    flat = scanner.detector.shape == "flat"
+    channel = ("u", scanner.channel_positions_mm()) if flat else ("fan_angle", scanner.fan_angles_rad())
+    return trajectory.assign_coords(
+        {"row": protocol.row_positions_mm(), channel[0]: ("channel", channel[1])}
+    ).assign_attrs(
+        scanner=scanner.key,
+        source_to_isocentre_mm=scanner.source_to_isocentre_mm,
+        source_to_detector_mm=scanner.source_to_detector_mm,
+        row_pitch_mm=scanner.detector.row_pitch_mm,
+    )
+
+
+def warn_missed(
+    volume: Volume,
+    protocol: Protocol,
+    trajectory: xr.Dataset,
+    window: tuple[np.ndarray, np.ndarray],
+    *,
+    where: str,
+) -> None:
+    """Warn of an object that all views of a scan miss along z.
+
+    Warns
+    -----
+    UserWarning
+        All rows that are computed pass the isocentre below the object, or all above it.
+    """
+    rays = detector_geometry(protocol, trajectory, Sample()) | {"row_lo": window[0], "row_hi": window[1]}
+    ends = _ends_mm(volume)
+    if ends is None:
+        return
+    low, high = _heights(rays)
+    if low.min() > ends[1] or high.max() < ends[0]:
+        warnings.warn(
+            f"{where}: the scan from z = {low.min():.4g} to {high.max():.4g} mm misses the object, which reaches "
+            f"from {ends[0]:.4g} to {ends[1]:.4g} mm.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _numbers(sample: Sample) -> list[float]:
+    return [
+        *sample.shift_mm,
+        sample.channel_fraction,
+        sample.row_fraction,
+        sample.view_fraction,
+        sample.weight,
+    ]
 
 
 def detector_geometry(protocol: Protocol, trajectory: xr.Dataset, sample: Sample) -> dict[str, Any]:
@@ -189,16 +260,29 @@ def _truncated(path: np.ndarray, fan: np.ndarray, row_lo: np.ndarray, row_hi: np
 
 
 def _beyond(volume: Volume, rays: dict[str, Any]) -> float:
-    """Share of views with rows that pass the isocentre below or above all slices."""
-    if not volume.material.size:
+    """Share of views with rows that pass the isocentre below or above the phantom."""
+    ends = _ends_mm(volume)
+    low, high = _heights(rays)
+    if ends is None or not low.size:
         return 0.0
+    return float(((low < ends[0]) | (high > ends[1])).mean())
+
+
+def _ends_mm(volume: Volume) -> tuple[float, float] | None:
+    """Where a phantom ends along z: its slices, or the solids that are denser than air."""
+    if not volume.material.size:
+        return None if volume.limits_mm is None else volume.limits_mm[2]
+    z0, dz, nz = volume.origin_mm[0], volume.spacing_mm[0], volume.material.shape[0]
+    return z0 - 0.5 * dz, z0 + (nz - 0.5) * dz
+
+
+def _heights(rays: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Heights at the isocentre of the lowest and the highest row of every view that has rows, mm."""
     used = rays["row_hi"] > rays["row_lo"]
     shrink = rays["source_to_isocentre_mm"] / rays["source_to_detector_mm"]
     low = rays["source_z_mm"][used] + shrink * rays["row_mm"][rays["row_lo"][used]]
     high = rays["source_z_mm"][used] + shrink * rays["row_mm"][rays["row_hi"][used] - 1]
-    z0, dz, nz = volume.origin_mm[0], volume.spacing_mm[0], volume.material.shape[0]
-    out = (low < z0 - 0.5 * dz) | (high > z0 + (nz - 0.5) * dz)
-    return float(out.mean()) if out.size else 0.0
+    return low, high
 
 
 def row_window(rows: tuple[Any, Any] | None, n_view: int, n_row: int) -> tuple[np.ndarray, np.ndarray]:

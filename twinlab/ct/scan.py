@@ -9,8 +9,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from twinlab.ct.corrections import water_correction
-from twinlab.ct.detector import Extra, detected
+from twinlab.ct.detector import Extra, detected, one_voltage
 from twinlab.ct.electronics import Faults, detector_chain
+from twinlab.ct.sampling import sub_samples
 from twinlab.scanner import Protocol
 from twinlab.schema import check, label, refuse
 
@@ -63,7 +64,8 @@ def acquire(
     Raises
     ------
     InputError
-        The exposure, seed or detector does not fit.
+        The exposure, seed or detector does not fit, there are two tube voltages, or the protocol's ``sampling``
+        has more points than ``paths``.
 
     Limits
     ------
@@ -72,7 +74,16 @@ def acquire(
     biases projections of starved rays upwards, as on real scanners without further filtering. No scatter:
     see :func:`twinlab.ct.scan_phantom`.
     """
+    one_voltage(paths, protocol, where="acquire")
     if signals is None:
+        points = len(sub_samples(protocol))
+        if points > 1 and "sample" not in paths.attrs:
+            refuse(
+                "acquire: paths",
+                "line integrals of one stated sample, signals=, or a protocol with a sampling of 1 "
+                "(ct.scan_phantom averages over the points)",
+                f"a protocol with {points} sampling points",
+            )
         signals = detected(paths, protocol, output_factor=output_factor, extra=extra)
     check(signals, "signal", "signal_variance", "air_signal", where="acquire: signals")
     per_view = mas_per_view(signals, protocol, mas=mas)

@@ -20,9 +20,13 @@ from tqdm import tqdm
 
 from twinlab.ct.artefacts.scatter import on_cells
 from twinlab.ct.corrections import water_correction
-from twinlab.ct.detector import SignalTables, mean_signals, signal_attrs, signal_tables
+from twinlab.ct.detector import SignalTables, mean_signals, one_voltage, signal_attrs, signal_tables
 from twinlab.ct.electronics import Chain, Faults, check_seed, detector_chain
-from twinlab.ct.paths import line_integrals, row_window
+from twinlab.ct.field_edge import Truncation
+from twinlab.ct.filters import Kernel
+from twinlab.ct.filters import get as get_kernel
+from twinlab.ct.gantry import geometry_of, grid_of
+from twinlab.ct.paths import line_integrals, row_window, scan_geometry, warn_missed
 from twinlab.ct.resume import Store
 from twinlab.ct.sampling import Sample, sub_samples
 from twinlab.ct.scan import mas_per_view, scan_attrs
@@ -107,6 +111,7 @@ def scan_phantom(
         given with a plain function as ``scatter``.
     """
     where = resolve(device, where="scan_phantom")
+    one_voltage(trajectory, protocol, where="scan_phantom")
     per_view = mas_per_view(trajectory, protocol, mas=mas)
     n_view, n_row = trajectory.sizes["view"], protocol.row_positions_mm().size
     shape = (n_view, n_row, protocol.scanner.detector.n_channels)
@@ -115,6 +120,7 @@ def scan_phantom(
     scatter_key = _scatter_key(scatter, out)
     samples = sub_samples(protocol)
     volume = prepare_phantom(phantom, protocol, n_basis=n_basis, objects=objects)
+    warn_missed(volume, protocol, trajectory, (lo, hi), where="scan_phantom")
     first = line_integrals(phantom, protocol, trajectory.isel(view=slice(0, 1)), rows=(0, 1), volume=volume)
     tables = signal_tables(first, protocol, output_factor=output_factor)
     correction = water_correction(protocol)
@@ -288,9 +294,13 @@ def simulate(
     phantom: xr.Dataset | Recipe,
     protocol: Protocol,
     *,
-    z_range_mm: tuple[float, float],
+    z_range_mm: tuple[float, float] | None = None,
     seed: int,
     grid: Mapping[str, Any],
+    kernel: str | Kernel | None = None,
+    slice_thickness_mm: float | None = None,
+    truncation: Truncation = "extrapolate",
+    trajectory: xr.Dataset | None = None,
     realisation: int = 0,
     output_factor: float = 1.0,
     noise: bool = True,
@@ -304,14 +314,19 @@ def simulate(
     ----------
     phantom : Dataset or Recipe
     protocol : Protocol
-    z_range_mm : (float, float)
-        Range to be imaged.
+    z_range_mm : (float, float), optional
+        Range to be imaged; ``trajectory`` takes its place.
     seed, realisation, output_factor, noise
         See :func:`twinlab.ct.acquire`.
     grid : mapping
         ``x``, ``y``, ``z``: voxel centres of the image [mm].
+    kernel, slice_thickness_mm, truncation
+        See :func:`twinlab.ct.reconstruct`. Default: the protocol's kernel and slices.
+    trajectory : Dataset, optional
+        From :func:`twinlab.scanner.trajectory`. Default: planned for ``z_range_mm``.
     isocentre_mm : (x, y)
     start_angle_deg : float
+        Of the planned trajectory.
     **scan
         Further arguments of :func:`scan_phantom`: ``scatter``, ``faults``, ``progress``, ``out``,
         ``device``.
@@ -323,15 +338,40 @@ def simulate(
     Raises
     ------
     InputError
-        See :func:`scan_phantom` and :func:`twinlab.ct.reconstruct`.
+        See :func:`scan_phantom` and :func:`twinlab.ct.reconstruct`; not exactly one of ``z_range_mm`` and
+        ``trajectory``; slices that no view comes near. All of it before the scan where it can be known.
     """
     from twinlab.ct.recon import reconstruct
 
-    path = plan_trajectory(
-        protocol, z_range_mm=z_range_mm, start_angle_deg=start_angle_deg, isocentre_mm=isocentre_mm
-    )
+    if (z_range_mm is None) == (trajectory is None):
+        refuse("simulate", "one of z_range_mm and trajectory", "none" if trajectory is None else "both")
+    path = trajectory
+    if path is None:
+        assert z_range_mm is not None
+        path = plan_trajectory(
+            protocol, z_range_mm=z_range_mm, start_angle_deg=start_angle_deg, isocentre_mm=isocentre_mm
+        )
+    kernel = get_kernel(protocol.kernel if kernel is None else kernel)
+    thickness = protocol.slice_thickness_mm if slice_thickness_mm is None else slice_thickness_mm
+    _check_grid(grid, protocol, path, thickness)
     projections = scan_phantom(
         phantom, protocol, trajectory=path, seed=seed, realisation=realisation, output_factor=output_factor,
         noise=noise, **scan,
     )  # fmt: skip
-    return reconstruct(projections, protocol, grid=grid, kernel=protocol.kernel)
+    return reconstruct(
+        projections, protocol, grid=grid, kernel=kernel, slice_thickness_mm=thickness, truncation=truncation
+    )
+
+
+def _check_grid(grid: Mapping[str, Any], protocol: Protocol, path: xr.Dataset, thickness_mm: float) -> None:
+    """Refuse a grid that the reconstruction would refuse, or with slices farther out than any ray."""
+    geometry = geometry_of(scan_geometry(protocol, path), where="simulate")
+    voxels = grid_of(grid, geometry, slice_thickness_mm=thickness_mm, where="simulate")
+    z = path["source_z"].to_numpy()
+    widest = (
+        0.5 * protocol.collimation_mm * (1.0 + voxels.radius_mm / geometry.radius_mm) + voxels.thickness_mm
+    )
+    seen = float(z.min()) - widest, float(z.max()) + widest
+    if voxels.z[0] < seen[0] or voxels.z[-1] > seen[1]:
+        expected = f"slices inside the scanned range, {seen[0]:.4g} to {seen[1]:.4g} mm at most"
+        refuse("simulate: grid", expected, f"z from {voxels.z[0]:g} to {voxels.z[-1]:g} mm")

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
+from twinlab.ct.sampling import sub_samples
 from twinlab.scanner import load_protocol
 from twinlab.scanner.models import Kernel, Protocol
 from twinlab.schema import InputError, Model, load_yaml, refuse
@@ -122,6 +123,12 @@ class Study(Model):
             The first setting that the scanner cannot do, or no mAs that the tube can give.
         """
         base = self.base_protocol
+        if len(sub_samples(base)) > 1 or base.second_kv is not None:
+            refuse(
+                f"study {self.name}: protocol",
+                "one with a sampling of 1 and one tube voltage (ct.scan_phantom averages over sampling points)",
+                f"{base.key} with {len(sub_samples(base))} sampling points, second_kv {base.second_kv}",
+            )
         if base.mode == "axial" and self.pitch != (1.0,):
             refuse(f"study {self.name}: pitch", "[1.0] with an axial protocol", list(self.pitch))
         if not self.reachable(min(self.mas)):
