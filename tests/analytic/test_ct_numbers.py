@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
+import xraylib
 from disc_scan import Disc, disc_paths, disc_protocol
+from image_transfer import pixel_frequency, with_mtf
 
 from twinlab import ct
 from twinlab import phantom as tp
-from twinlab.ct.corrections import correct_rays, water_correction
-from twinlab.ct.detector import detected_spectrum
 from twinlab.ct.recon import reconstruct
 from twinlab.phantom.shapes import Cylinder, Point
 from twinlab.physics import materials
-from twinlab.physics.attenuation import linear_attenuation_per_mm
+from twinlab.physics.spectra import tube_spectrum
 from twinlab.quality import noise_hu, nps
 from twinlab.scanner import load_protocol, trajectory
+from twinlab.schema import label
 
 KV = (80, 100, 120, 140)
 COLLIMATION_MM = 2.5  # four rows: enough for one slice
@@ -80,32 +81,46 @@ def test_water_is_right_at_centre_and_edge_for_every_size_and_beam(kv, bowtie, f
         assert np.abs(hu).max() < 1.0, (diameter, hu)
 
 
+def mu_per_mm(name: str, energy: np.ndarray, *, density: float | None = None) -> np.ndarray:
+    """Attenuation from xraylib's element tables and the fractions of mass of a material."""
+    made_of = materials.get(name)
+    values = [sum(share * xraylib.CS_Total(z, float(e)) for z, share in made_of.elements) for e in energy]
+    return np.array(values) * (density or made_of.density_g_cm3) / 10.0
+
+
+def readings(setting, fan: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Energies, and the absorbed energy at each fan angle without an object: tube, filters, bowtie, absorber."""
+    tube, bowtie = setting.scanner.tube, setting.scanner.bowties[setting.bowtie]
+    bare = tube_spectrum(kv=setting.kv, anode_angle_deg=tube.anode_angle_deg, filters={}, bin_width_kev=0.5)
+    energy = bare["energy"].to_numpy()[bare["energy"].to_numpy() > 5.0]  # below, nothing passes the filters
+    flat = sum(mm * mu_per_mm(name, energy) for name, mm in tube.filters.items())
+    thickness = np.interp(np.abs(np.rad2deg(fan)), bowtie.fan_angle_deg, bowtie.thickness_mm)
+    shaped = np.multiply.outer(thickness, mu_per_mm(bowtie.material, energy))
+    detector = setting.scanner.detector
+    absorbed = 1 - np.exp(-mu_per_mm(detector.absorber_material, energy) * detector.absorber_thickness_mm)
+    return energy, bare.sel(energy=energy).to_numpy() * np.exp(-flat - shaped) * absorbed * energy
+
+
 def expected_hu(shape, setting, *, radius_mm: float = 100.0) -> float:
-    """CT number from attenuation alone: spectrum behind the water and half-way through the insert, averaged over angle.
+    """CT number of an insert of diameter d: by how much its readings and those of water alike differ, over d.
 
-    The effective attenuation of an insert of diameter d is the growth of the corrected logarithm over d when the
-    insert replaces nothing in front of ``L - d`` of water; L is the chord of the cylinder through the insert's axis.
+    Each reading is taken to the length of water that attenuates as much, which a correction exact for water does;
+    ``L - d`` of water stands before the insert, L the chord of the cylinder through the insert's axis.
     """
-    energy, spectrum = detected_spectrum(setting)
-    density = shape.density_g_cm3 or materials.get(shape.material).density_g_cm3
-    mu = linear_attenuation_per_mm(shape.material, energy, density_g_cm3=density)
-    water = linear_attenuation_per_mm("water", energy)
-    angle = np.linspace(0, np.pi, 90, endpoint=False)
+    angle = np.linspace(0, np.pi, 24, endpoint=False)
     offset = np.hypot(shape.centre_mm.x, shape.centre_mm.y) * np.cos(angle)
-    length = 2 * np.sqrt(radius_mm**2 - offset**2)
-    fan = setting.scanner.fan_angles_rad()
-    channel = np.searchsorted(fan, np.arcsin(offset / setting.scanner.source_to_isocentre_mm))
-    own = spectrum[channel]
-    correction = water_correction(setting)
-    d = shape.diameter_mm
-
-    def logarithm(depth):
-        raw = -np.log((own * np.exp(-depth)).sum(1) / own.sum(1))
-        return correct_rays(raw, correction, channel=channel)
-
-    before = (length - d)[:, None] * water
-    growth = logarithm(before + d * mu) - logarithm(before)
-    return float(1000 * ((growth / d).mean() / correction.attrs["mu_water_per_mm"] - 1))
+    energy, spectrum = readings(setting, np.arcsin(offset / setting.scanner.source_to_isocentre_mm))
+    water = mu_per_mm("water", energy)
+    insert = mu_per_mm(shape.material, energy, density=shape.density_g_cm3)
+    length = np.arange(0.0, 601.0)
+    growth = []
+    for weight, chord in zip(spectrum, 2 * np.sqrt(radius_mm**2 - offset**2), strict=True):
+        table = -np.log(np.exp(-np.multiply.outer(length, water)) @ weight / weight.sum())
+        depth = (chord - shape.diameter_mm) * water + shape.diameter_mm * insert
+        raw = -np.log(np.exp(-depth) @ weight / weight.sum())
+        equal = np.interp(raw, table, length)
+        growth.append((equal - (chord - shape.diameter_mm)) / shape.diameter_mm)
+    return float(1000 * (np.mean(growth) - 1))
 
 
 @pytest.mark.parametrize(
@@ -143,6 +158,14 @@ def test_an_insert_alone_reads_its_spectral_truth(kv):
         off[material] = float(hu) - expected_hu(shape, setting)
     # No other insert hardens the beam. 3 HU was asked for.
     assert max(map(abs, off.values())) < 3.0, off
+
+
+def test_filtered_noise_has_the_variance_of_its_spectrum():
+    noise = label("hu", np.random.default_rng(1).standard_normal((4, 64, 64)), {a: np.arange(n) * 1.0 for a, n in
+                  (("z", 4), ("y", 64), ("x", 64))})  # fmt: skip
+    transfer = np.exp(-((pixel_frequency(noise) / 0.25) ** 2))
+    sd = float(with_mtf(noise, transfer).std())
+    assert sd == pytest.approx(np.sqrt((transfer**2).mean()), rel=0.03)  # 16,384 samples, fewer independent
 
 
 @pytest.fixture(scope="module")

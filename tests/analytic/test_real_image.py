@@ -12,10 +12,11 @@ import math
 import numpy as np
 import pytest
 import xarray as xr
+from image_transfer import pixel_frequency, with_mtf
 
 from twinlab import ct
 from twinlab.ct.filters import Kernel, mtf
-from twinlab.quality.tissue_noise import even_tissue, pixel_frequency, tissue_noise, with_mtf
+from twinlab.quality.tissue_noise import even_tissue, tissue_noise
 from twinlab.report.patients import Patient, PatientSource, patient
 from twinlab.scanner import load_protocol, trajectory
 from twinlab.schema import label

@@ -5,6 +5,8 @@ from functools import lru_cache
 import numpy as np
 import xarray as xr
 
+from twinlab.ct.corrections import loop_tables
+from twinlab.kernels.readings import correct_row
 from twinlab.scanner import Protocol, trajectory
 from twinlab.schema import label
 
@@ -84,3 +86,21 @@ def small_phantom(
 
 def small_trajectory(protocol):
     return trajectory(protocol, z_range_mm=(-4.0, 4.0))
+
+
+def apply_correction(raw, correction, *, channel, row=0):
+    """Water-corrected projections of one channel, by the compiled function of the scans."""
+    polynomials, limits = loop_tables(correction)
+    polynomial, limit = polynomials[row % len(polynomials)], limits[row % len(limits)]
+    values = np.asarray(raw, np.float32)
+    n = values.size
+    result, work = np.empty(n, np.float32), np.empty((2, n), np.float32)
+    correct_row(
+        values,
+        np.repeat(polynomial[:, [channel]], n, axis=1),
+        np.full(n, limit[channel]),
+        work[0],
+        result,
+        work[1],
+    )
+    return result.astype(float)

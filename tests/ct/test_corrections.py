@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from scan_cases import small_protocol
+from scan_cases import apply_correction, small_protocol
 
-from twinlab.ct.corrections import apply_correction, water_correction, water_logarithm
+from twinlab.ct.corrections import water_correction, water_logarithm
 from twinlab.physics.attenuation import linear_attenuation_per_mm
 
 

@@ -3,6 +3,7 @@
 import numba
 import numpy as np
 import pytest
+from pulse_events import count_pulses
 from scipy import stats
 from scipy.special import erf
 
@@ -12,7 +13,6 @@ from twinlab.ct.spectral.sensor import sensor_of
 from twinlab.kernels import philox
 from twinlab.kernels.counting import HEIGHT_STEP_KEV
 from twinlab.kernels.counts import draw_counts
-from twinlab.kernels.pulses import count_pulses
 from twinlab.scanner.parts import Detector
 
 

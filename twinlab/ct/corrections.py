@@ -12,7 +12,6 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from twinlab.ct.detector import detected_spectrum
-from twinlab.kernels.readings import correct_row
 from twinlab.keys import content_key
 from twinlab.physics.attenuation import linear_attenuation_per_mm
 from twinlab.physics.materials import get as material
@@ -147,21 +146,3 @@ def correct_rays(raw: Array, correction: xr.Dataset, *, channel: NDArray[np.intp
     terms = polynomial * np.minimum(raw / raw_max, 1.0)[:, None] ** power
     inside = np.minimum(raw, raw_max) * terms.sum(1)
     return inside + (terms * (power + 1)).sum(1) * np.maximum(raw - raw_max, 0.0)
-
-
-def apply_correction(raw: ArrayLike, correction: xr.Dataset, *, channel: int, row: int = 0) -> Array:
-    """Water-corrected projections of one channel, for inspection; scans use the same compiled function."""
-    polynomials, limits = loop_tables(correction)
-    polynomial, limit = polynomials[row % len(polynomials)], limits[row % len(limits)]
-    values = np.asarray(raw, np.float32)
-    n = values.size
-    result, work = np.empty(n, np.float32), np.empty((2, n), np.float32)
-    correct_row(
-        values,
-        np.repeat(polynomial[:, [channel]], n, axis=1),
-        np.full(n, limit[channel]),
-        work[0],
-        result,
-        work[1],
-    )
-    return result.astype(float)
