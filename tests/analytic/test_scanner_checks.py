@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from twinlab import ct
-from twinlab.ct.filters import apertures_mm, fit_kernel
+from twinlab.ct.filters import apertures_mm, fit_kernel, mtf
 from twinlab.phantom import load_recipe
 from twinlab.quality import noise_hu, nps, nps_radial
 from twinlab.quality.scanner_checks import (
@@ -19,12 +19,23 @@ from twinlab.quality.scanner_checks import (
     region_mean,
     rod_mtf,
     spectral_hu,
-    theoretical_nps_shape,
 )
 from twinlab.scanner import Sampling, load_protocol, trajectory
 from twinlab.schema import InputError
 
 RECIPE = load_recipe("scanner_checks")
+
+
+def theoretical_nps_shape(kernel: str, frequency_per_mm) -> np.ndarray:
+    """Shape of the noise power of filtered back-projection of even white readings: ``f MTF(f)^2``.
+
+    References
+    ----------
+    Riederer SJ, Pelc NJ, Chesler DA (1978) The noise power spectrum in computed X-ray tomography.
+    Phys Med Biol 23:446.
+    """
+    frequency = np.asarray(frequency_per_mm, float)
+    return frequency * mtf(kernel, frequency) ** 2
 
 
 def scan(

@@ -33,7 +33,7 @@ def line_integrals(
     sample: Sample | None = None,
     objects: Sequence[Shape] = (),
     volume: Volume | None = None,
-    device: Device = "cpu",
+    device: Device = "auto",
 ) -> xr.Dataset:
     """Line integrals of an attenuation basis through a phantom, from every focal spot to every detector cell.
 

@@ -64,7 +64,7 @@ def scan_phantom(
     out: str | Path | None = None,
     block_views: int | None = None,
     progress: bool = False,
-    device: Device = "cpu",
+    device: Device = "auto",
 ) -> xr.Dataset:
     """Water-corrected projections of a phantom, as a scanner with all its parts would give them.
 

@@ -192,15 +192,3 @@ def covariance_nps(covariance: xr.DataArray) -> xr.DataArray:
     power = np.fft.fft2(np.fft.ifftshift(covariance.to_numpy())).real * dy * dx
     fy, fx = (np.fft.fftshift(np.fft.fftfreq(n, d)) for n, d in zip(covariance.shape, (dy, dx), strict=True))
     return label("nps", np.fft.fftshift(power), {"fy": fy, "fx": fx})
-
-
-def theoretical_nps_shape(kernel: str, frequency_per_mm: ArrayLike) -> Array:
-    """Shape of the noise power of filtered back-projection of even white readings: ``f MTF(f)^2``.
-
-    References
-    ----------
-    Riederer SJ, Pelc NJ, Chesler DA (1978) The noise power spectrum in computed X-ray tomography.
-    Phys Med Biol 23:446.
-    """
-    frequency = np.asarray(frequency_per_mm, float)
-    return frequency * mtf(kernel, frequency) ** 2
