@@ -121,7 +121,7 @@ def _project(
     z = centre[2]
     half = protocol.slice_thickness_mm / 2
     path = trajectory(protocol, z_range_mm=(z - half, z + half), isocentre_mm=isocentre(layout))
-    first = ct.line_integrals(phantom, protocol, path.isel(view=slice(0, 8)), rows=(0, 1))
+    first = ct.line_integrals(phantom, protocol, path.isel(view=slice(0, 8)), rows=(0, 1), device="cpu")
     geometry = first.drop_dims("view").assign(view_angle=path["view_angle"], source_z=path["source_z"])
     wide = 2 * study.position_spread_mm + study.roi_size_mm + 4
     grid = roi_grid(centre, size_mm=wide, pixel_mm=wide / 8)
@@ -129,7 +129,9 @@ def _project(
     used = np.flatnonzero(hi > lo)
     keep = slice(int(used[0]), int(used[-1]) + 1)
     path, lo, hi = path.isel(view=keep), lo[keep], hi[keep]
-    return ct.line_integrals(phantom, protocol, path, rows=(lo, hi)), Window(lo, hi, geometry.sizes["row"])
+    # on the processor wherever it runs: keys of results do not know of devices, whose rounding differs
+    paths = ct.line_integrals(phantom, protocol, path, rows=(lo, hi), device="cpu")
+    return paths, Window(lo, hi, geometry.sizes["row"])
 
 
 def _lesions(
