@@ -18,7 +18,7 @@ from twinlab.phantom import Recipe, from_recipe, load_recipe
 from twinlab.physics.attenuation import linear_attenuation_per_mm, mass_attenuation
 from twinlab.physics.materials import get as material
 from twinlab.physics.spectra import tube_spectrum
-from twinlab.scanner import load_protocol, load_scanner, trajectory
+from twinlab.scanner import Sampling, load_protocol, load_scanner, trajectory
 from twinlab.schema import InputError
 
 PANEL = {
@@ -264,6 +264,9 @@ def test_a_scout_shows_water_where_it_is():
     )
     across = lateral["scout"].where(inside).mean("z")
     assert float((across * out["lateral"]).sum() / across.sum()) == pytest.approx(0.0, abs=1.0)
+    fine = protocol.replace(sampling=Sampling(view=2))  # localisers take the middle of a reading
+    options = {"z_range_mm": (-8, 8), "step_mm": 4.0, "seed": 1, "noise": False}
+    assert scout(recipe, fine, **options)["scout"].equals(scout(recipe, protocol, **options)["scout"])
     with pytest.raises(InputError, match="z_range_mm"):
         scout(recipe, protocol, z_range_mm=(4, 4), seed=1)
 
@@ -276,7 +279,9 @@ def small_cbct(**detector):
         update={"detector": scanner.detector.model_copy(update=panel), "views_per_rotation": 180}
     )
     width = small.max_collimation_mm
-    return load_protocol("bench_cbct", scanner=small, collimation_mm=width, reconstruction_fov_mm=200)
+    return load_protocol(
+        "bench_cbct", scanner=small, collimation_mm=width, slice_thickness_mm=2.1, reconstruction_fov_mm=200
+    )
 
 
 def rings(image, x, edges):

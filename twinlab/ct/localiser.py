@@ -10,7 +10,7 @@ import xarray as xr
 from twinlab.ct.paths import line_integrals
 from twinlab.ct.scan import acquire
 from twinlab.phantom.recipes import Recipe
-from twinlab.scanner import Protocol
+from twinlab.scanner import Protocol, Sampling
 from twinlab.schema import label, refuse
 
 
@@ -67,7 +67,7 @@ def scout(
     rows = min(scanner.detector.n_rows, max(1, round(step_mm / scanner.row_pitch_isocentre_mm)))
     narrow = protocol.replace(
         mode="axial", pitch=1.0, gantry_tilt_deg=0.0, flying_focal_spot="off", second_kv=None,
-        collimation_mm=rows * scanner.row_pitch_isocentre_mm,
+        sampling=Sampling(), collimation_mm=rows * scanner.row_pitch_isocentre_mm,
     )  # fmt: skip
     z = low + step_mm * (np.arange(math.ceil((high - low) / step_mm - 1e-9)) + 0.5)
     table = xr.Dataset(

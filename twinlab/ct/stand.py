@@ -99,8 +99,9 @@ class Radiography(Model):
         )  # fmt: skip
         return Protocol(
             key=self.key, title=self.key, scanner=scanner, mode="axial", kv=self.kv, tube_current_ma=1.0,
-            rotation_time_s=1.0, collimation_mm=scanner.max_collimation_mm, slice_thickness_mm=1.0,
-            slice_interval_mm=1.0, reconstruction_fov_mm=0.5 * scanner.scan_fov_mm, bowtie=NO_BOWTIE,
+            rotation_time_s=1.0, collimation_mm=scanner.max_collimation_mm,
+            slice_thickness_mm=scanner.row_pitch_isocentre_mm, slice_interval_mm=1.0,
+            reconstruction_fov_mm=0.5 * scanner.scan_fov_mm, bowtie=NO_BOWTIE,
             ctdi_phantom_cm=16, sources=("radiography",),
         )  # fmt: skip
 
