@@ -24,6 +24,7 @@ from twinlab.kernels.project import project
 from twinlab.schema import label
 
 SID, SDD, MU = 1000.0, 1500.0, 0.02
+SEEN_MM = 100.0  # from the axis: compared there
 
 
 def volume(n: int, spacing: float) -> np.ndarray:
@@ -119,7 +120,11 @@ def backward(
     done = run_worker(python, "run_rtk.py", job, threads=numba.get_num_threads())
     theirs = done["image"].transpose(1, 0, 2)
     ours = (hu.to_numpy() / 1000.0 + 1.0) * MU
-    seen = np.isfinite(ours) & (np.hypot(plane[:, None], plane) < 100.0)
+    # where every view sees the voxel: beyond, RTK lacks what opposite views give ours
+    reach = (0.5 * rows - 1.0) * pitch * (SID - SEEN_MM) / SDD
+    seen = (
+        np.isfinite(ours) & (np.hypot(plane[:, None], plane) < SEEN_MM) & (np.abs(z) < reach)[:, None, None]
+    )
     name = f"FDK, {size} x {size} x {slices} from {views} views of {columns} x {rows}, flat"
     compare(
         name, seconds, float(done["seconds"]), (theirs - ours)[seen], float(ours[seen].max()), "10; 0.5 %"
