@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 import twinlab
+from twinlab.phantom.files import read_netcdf, write_netcdf
 from twinlab.schema import InputError, check, refuse
 
 FORMAT = "twinlab projections 1"
@@ -43,18 +43,10 @@ def write_projections(projections: xr.Dataset, path: str | Path) -> Path:
     netCDF-4 (HDF5) with units and long names after the CF conventions.
     """
     check(projections, "view_angle", "source_z", where="write_projections")
-    path = Path(path)
     out = projections.copy(deep=False)
     out.attrs = _plain(projections.attrs) | {"format": FORMAT, "twinlab_version": twinlab.__version__}
     encoding = {str(name): _encoding(variable) for name, variable in out.variables.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        out.to_netcdf(partial, engine="h5netcdf", encoding=encoding)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    return write_netcdf(out, path, encoding=encoding)
 
 
 def read_projections(path: str | Path) -> xr.Dataset:
@@ -65,14 +57,7 @@ def read_projections(path: str | Path) -> xr.Dataset:
     InputError
         No such file, or not of this format.
     """
-    path = Path(path)
-    if not path.is_file():
-        refuse("read_projections", "a file of projections", f"no file {path}")
-    try:
-        with xr.open_dataset(path, engine="h5netcdf") as opened:
-            projections = opened.load()
-    except (OSError, ValueError) as error:
-        raise InputError(f"read_projections: expected a netCDF file; got {path} ({error})") from error
+    projections = read_netcdf(path, where="read_projections", what="a file of projections")
     if projections.attrs.get("format") != FORMAT:
         refuse(f"read_projections({path})", f"format {FORMAT!r}", repr(projections.attrs.get("format")))
     for name in ("format", "twinlab_version"):
