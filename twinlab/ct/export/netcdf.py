@@ -10,7 +10,7 @@ import xarray as xr
 
 import twinlab
 from twinlab.phantom.files import read_netcdf, write_netcdf
-from twinlab.schema import InputError, check, refuse
+from twinlab.schema import check, refuse
 
 FORMAT = "twinlab projections 1"
 _CHUNK_BYTES = 1 << 20
@@ -78,14 +78,7 @@ def read_image(path: str | Path) -> xr.DataArray:
     InputError
         No such file, or no CT image in it.
     """
-    path = Path(path)
-    if not path.is_file():
-        refuse("read_image", "a netCDF file with a CT image", f"no file {path}")
-    try:
-        with xr.open_dataset(path, engine="h5netcdf") as opened:
-            found = opened.load()
-    except (OSError, ValueError) as error:
-        raise InputError(f"read_image: expected a netCDF file; got {path} ({error})") from error
+    found = read_netcdf(path, where="read_image", what="a netCDF file with a CT image")
     check(found, "hu", where=f"read_image({path})")
     image = found["hu"]
     image.attrs = {key: _native(value) for key, value in image.attrs.items()}
