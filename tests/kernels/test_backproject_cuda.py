@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import shutil
 import subprocess
 import sys
-from types import SimpleNamespace
 from typing import Any
 
 import array_api_strict
-import numba
+import cuda_on_processor
 import numpy as np
 import pytest
 import xarray as xr
@@ -20,6 +18,7 @@ import xarray as xr
 from twinlab.ct import recon, slab
 from twinlab.ct.recon import reconstruct
 from twinlab.kernels import cuda_backproject as gpu
+from twinlab.kernels import cuda_memory as memory
 from twinlab.kernels.device import missing
 from twinlab.schema import InputError, label
 
@@ -100,45 +99,12 @@ def test_kernels_in_the_simulator_agree_with_the_cpu(tmp_path):
         agree(images[name], reconstruct(**cases()[name], dtype=np.float64).values)
 
 
-class _Array(np.ndarray):
-    def copy_to_host(self) -> np.ndarray:
-        return np.array(self)
-
-
-_ON_PROCESSOR: dict[Any, Any] = {}
-
-
-def _launch_on_processor(kernel: Any, threads: int, *arguments: Any) -> None:
-    """Run a kernel's text, compiled for the processor, thread after thread."""
-    if kernel not in _ON_PROCESSOR:
-        text = inspect.getsource(kernel)
-        head = f"def {kernel.__name__}("
-        assert text.count(head) == text.count("cuda.grid(1)") == 1
-        text = text.replace(head, head + "number, ").replace("cuda.grid(1)", "number")
-        space = dict(vars(gpu))
-        exec(text, space)
-        one = numba.njit(space[kernel.__name__])
-
-        @numba.njit
-        def every(n, *rest):
-            for number in range(n):
-                one(number, *rest)
-
-        _ON_PROCESSOR[kernel] = every
-    plain = [np.asarray(a) if isinstance(a, np.ndarray) else a for a in arguments]
-    _ON_PROCESSOR[kernel](threads, *plain)
-
-
 @pytest.fixture
 def on_processor(monkeypatch):
     """``device="cuda"`` runs the kernels' text on the processor, in their single precision."""
-    memory = SimpleNamespace(
-        to_device=lambda a: np.array(a).view(_Array),
-        device_array=lambda shape, dtype: np.full(shape, np.nan, dtype).view(_Array),
-    )
-    monkeypatch.setattr(gpu, "cuda", memory)
-    monkeypatch.setattr(gpu, "_launch", _launch_on_processor)
-    monkeypatch.setattr(gpu, "_algebra", np.asarray)
+    cuda_on_processor.use(monkeypatch)
+    monkeypatch.setattr(gpu, "put", memory.put)
+    monkeypatch.setattr(gpu, "zeros", memory.zeros)
     monkeypatch.setattr(recon, "resolve", lambda device, where: device)
     monkeypatch.setattr(slab, "_DEVICE_BYTES", 1 << 20)  # several blocks of angles
 
@@ -238,18 +204,26 @@ def signature(kernel: Any) -> tuple[Any, ...]:
     }[kernel]  # fmt: skip
 
 
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)], ids=["ampere", "hopper"])
 @pytest.mark.parametrize("name", ["shift_kernel", "sum_kernel", "resample_kernel", "back_kernel"])
-def test_compiles_to_ptx_in_single_precision(hopper, tmp_path, name):
+def test_compiles_to_ptx_in_single_precision(hopper, tmp_path, name, capability):
     from numba import cuda
 
     kernel = getattr(gpu, name)
-    ptx, _ = cuda.compile_ptx(kernel, signature(kernel), cc=(9, 0))
+    ptx, _ = cuda.compile_ptx(kernel, signature(kernel), cc=capability)
     assert ".entry" in ptx
     assert re.findall(r"^\s*[a-z.0-9]*\.f64.*$", ptx, flags=re.M) == []
     assert ".local" not in ptx  # nothing kept in local memory
     if shutil.which("ptxas"):
         (tmp_path / "kernel.ptx").write_text(ptx)
-        command = ["ptxas", "-v", "-arch=sm_90", str(tmp_path / "kernel.ptx"), "-o", str(tmp_path / "out")]
+        command = [
+            "ptxas",
+            "-v",
+            f"-arch=sm_{capability[0]}0",
+            str(tmp_path / "kernel.ptx"),
+            "-o",
+            str(tmp_path / "out"),
+        ]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
         assert "0 bytes spill stores, 0 bytes spill loads" in said
         # 64 registers: 1,024 threads of a multiprocessor's 65,536 registers hide the latency of memory

@@ -12,12 +12,13 @@ are not seen.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from twinlab.kernels import cuda_memory as memory
 from twinlab.kernels.backproject import parallel_position
+from twinlab.kernels.cuda_memory import put, zeros
 from twinlab.kernels.device import namespace
 from twinlab.kernels.rebinning import TAPS, detector_row, first_tap, lagrange
 from twinlab.kernels.resample import column, meet, row_place
@@ -28,7 +29,8 @@ try:
 except ImportError:
     cuda = None
 
-THREADS = 128
+__all__ = ["add_back_projection", "filter_rows", "points_on_device", "put", "zeros"]
+
 _ZERO, _ONE, _NAN = np.float32(0.0), np.float32(1.0), np.float32(np.nan)
 _2, _3, _4, _5 = (np.float32(i) for i in (2, 3, 4, 5))  # a literal number would be one in double precision
 
@@ -209,41 +211,11 @@ def filter_rows(parallel: Any, matrices: Any, kind: np.ndarray, lo: int, hi: int
     return xp.take(xp.concat(parts, axis=0), xp.asarray(back.tolist()), axis=0)
 
 
-@lru_cache
-def _compiled(kernel: Any) -> Any:
-    return cuda.jit(kernel)
-
-
-def _launch(kernel: Any, threads: int, *arguments: Any) -> None:
-    if threads:
-        _compiled(kernel)[math.ceil(threads / THREADS), THREADS](*arguments)
-
-
-def put(values: Any) -> Any:
-    """Array on the device, whole numbers and truth values as they are, others in single precision."""
-    array = np.asarray(values)
-    return cuda.to_device(np.ascontiguousarray(array, np.float32 if array.dtype.kind == "f" else array.dtype))
-
-
-def zeros(shape: tuple[int, ...]) -> Any:
-    """Zeros in single precision on the device."""
-    return cuda.to_device(np.zeros(shape, np.float32))
-
-
-def _algebra(array: Any) -> Any:
-    """The same memory as an array with algebra: CuPy's, or without CuPy a copy on the host."""
-    try:
-        import cupy
-    except ImportError:
-        return array.copy_to_host()
-    return cupy.asarray(array)
-
-
 def _filtered(parallel: Any, matrices: np.ndarray, kind: np.ndarray, lo: int, hi: int) -> Any:
     """:func:`filter_rows` of an array on the device."""
-    rows = _algebra(parallel)
+    rows = memory.algebra(parallel)
     result = filter_rows(rows, namespace(rows).asarray(matrices), kind, lo, hi)
-    return cuda.to_device(result) if isinstance(result, np.ndarray) else result
+    return memory.there(result)
 
 
 def points_on_device(
@@ -273,24 +245,24 @@ def points_on_device(
         return put(np.full(shape, np.nan))
     n, n_det, n_channels = segment.size, int((det_hi - det_lo).max()), projection.shape[2]
     whole = np.floor(base).astype(np.int64)
-    parallel = cuda.device_array((n, n_det, n_channels), np.float32)
-    _launch(
+    parallel = memory.empty((n, n_det, n_channels))
+    memory.launch(
         shift_kernel, n * n_channels, projection, put(segments - np.array([first_view, 0, 0])), put(periodic),
         put(segment), put(whole), put(base - whole), put(channel), put(share), put(cone), put(det_lo),
         put(det_hi), parallel,
     )  # fmt: skip
     lo, hi = int(first.min()), int((first + n_t).max())
     filtered = _filtered(parallel, matrices, kind, lo, hi)
-    sums = cuda.device_array((n, int(n_t.max()), int((row_hi - row_lo).max()) + 2), np.float32)
+    sums = memory.empty((n, int(n_t.max()), int((row_hi - row_lo).max()) + 2))
     det, margin, n_rows, row_weight = rows[3:]
-    _launch(
+    memory.launch(
         sum_kernel, n * sums.shape[1], filtered, put(first - lo), put(n_t), put(row_lo), put(row_hi), put(det),
         margin, n_rows, put(row_weight), sums,
     )  # fmt: skip
     window, source, group, grid, span, fan, fan_first, steps, bounds = common
     pair, row_sums, least, flat, shares = weighting
-    points = cuda.device_array(shape, np.float32)
-    _launch(
+    points = memory.empty(shape)
+    memory.launch(
         resample_kernel, math.prod(shape), sums, put(window), put(source), put(group), put(grid), put(span),
         put(fan), fan_first, put(steps), put(bounds), pair, put(row_sums), np.float32(least), bool(flat),
         bool(shares), points,
@@ -304,4 +276,4 @@ def add_back_projection(points: Any, place: tuple[Any, ...], image: Any) -> None
     ``place``: arguments of :func:`twinlab.kernels.backproject.back_project` between its first and its last.
     """
     rays, grid, steps, x, y = (put(np.asarray(a, np.float32)) for a in place)
-    _launch(back_kernel, math.prod(image.shape), points, rays, grid, steps, x, y, image)
+    memory.launch(back_kernel, math.prod(image.shape), points, rays, grid, steps, x, y, image)

@@ -7,12 +7,15 @@ is tested in the CUDA simulator and compiled to PTX.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from twinlab.kernels import cuda_memory as memory
 from twinlab.kernels.deflection import foci
-from twinlab.kernels.device import missing
+from twinlab.kernels.device import host, missing, namespace
 from twinlab.kernels.general_rays import frames
 from twinlab.kernels.project import detector_rays, geometry
 from twinlab.kernels.rays import siddon
@@ -24,11 +27,11 @@ try:
 except ImportError:
     cuda = None
 
-THREADS = 128
 _CM = np.float32(0.1)
 _ZERO = np.float32(0.0)
 
 
+@lru_cache
 def kernel() -> Any:
     """The CUDA kernel, uncompiled: ``(volumes, grid, views, channels, rows, out)``, all float32.
 
@@ -60,6 +63,100 @@ def kernel() -> Any:
             result[k] *= _CM
 
     return project
+
+
+class Bundle(NamedTuple):
+    """Rays of the views of one focal spot, as arrays of the host.
+
+    Attributes
+    ----------
+    seen : int array
+        Which views.
+    views, channels, rows : arrays
+        See :func:`kernel`.
+    row_lo, row_hi : int arrays
+        Rows of every view.
+    """
+
+    seen: np.ndarray
+    views: np.ndarray
+    channels: np.ndarray
+    rows: np.ndarray
+    row_lo: np.ndarray
+    row_hi: np.ndarray
+
+
+def bundles(
+    *,
+    spacing_mm: tuple[float, float, float],
+    view_angle_rad: np.ndarray,
+    source_z_mm: np.ndarray,
+    source_to_isocentre_mm: float,
+    source_to_detector_mm: float,
+    isocentre_mm: tuple[float, float],
+    fan_angle_rad: np.ndarray | None,
+    u_mm: np.ndarray | None,
+    row_mm: np.ndarray,
+    row_lo: np.ndarray | None,
+    row_hi: np.ndarray | None,
+    focal_shift_mm: np.ndarray | None,
+    tilt_rad: float = 0.0,
+) -> Iterator[Bundle]:
+    """Rays of a scan, by displacement of the focal spot; arguments of :func:`project_cuda`."""
+    angles, source_z, rows, lo, hi = geometry(
+        spacing_mm, view_angle_rad, source_z_mm, source_to_isocentre_mm, row_mm, row_lo, row_hi
+    )
+    along, across, lengths = detector_rays(
+        source_to_detector_mm=source_to_detector_mm, fan_angle_rad=fan_angle_rad, u_mm=u_mm
+    )
+    shifts = foci(
+        focal_shift_mm, angles.size, source_to_isocentre_mm=float(source_to_isocentre_mm), along=along,
+        across=across, lengths=lengths,
+    )  # fmt: skip
+    for focus in shifts:
+        seen = focus.views
+        source, axes, channels = frames(focus, angles[seen], source_z[seen], isocentre_mm, tilt_rad)
+        views = np.concatenate([source[:, None], axes], axis=1)
+        yield Bundle(seen, views, channels, rows - focus.rise, lo[seen], hi[seen])
+
+
+def corner_and_size(spacing_mm: tuple[float, ...], origin_mm: tuple[float, ...]) -> Any:
+    """``grid`` of :func:`kernel`, on the device."""
+    return memory.put(
+        [*(o - 0.5 * s for o, s in zip(origin_mm, spacing_mm, strict=True)), *map(float, spacing_mm)]
+    )
+
+
+def project_on_device(
+    volumes: Any,
+    *,
+    spacing_mm: tuple[float, float, float],
+    origin_mm: tuple[float, float, float],
+    **scan: Any,
+) -> Any:
+    """As :func:`project_cuda` from and to arrays that live on the device (CuPy's); without CuPy, of the host.
+
+    Returns
+    -------
+    array (n_view, n_row, n_channel, n_basis)
+    """
+    volume, grid = memory.there(volumes), corner_and_size(spacing_mm, origin_mm)
+    parts, seen = [], []
+    for bundle in bundles(spacing_mm=spacing_mm, **scan):
+        shape = (bundle.seen.size, bundle.rows.size, len(bundle.channels))
+        part = memory.empty((*shape, volumes.shape[0]))
+        inputs = map(memory.put, (bundle.views, bundle.channels, bundle.rows))
+        memory.launch(kernel(), math.prod(shape), volume, grid, *inputs, part, fastmath=True)
+        paths = memory.algebra(part)
+        xp, row = namespace(paths), np.arange(bundle.rows.size)
+        unseen = (row < bundle.row_lo[:, None]) | (row >= bundle.row_hi[:, None])
+        if unseen.any():
+            paths = xp.where(xp.asarray(unseen)[:, :, None, None], xp.zeros_like(paths), paths)
+        parts.append(paths)
+        seen.append(bundle.seen)
+    if len(parts) == 1:
+        return parts[0]
+    return xp.take(xp.concat(parts, axis=0), xp.asarray(np.argsort(np.concatenate(seen))), axis=0)
 
 
 def project_cuda(
@@ -98,28 +195,10 @@ def project_cuda(
     volumes = np.ascontiguousarray(volumes, np.float32)
     if volumes.ndim != 4:
         refuse("project_cuda", "volumes (n_basis, nz, ny, nx)", f"shape {volumes.shape}")
-    angles, source_z, rows, lo, hi = geometry(
-        spacing_mm, view_angle_rad, source_z_mm, source_to_isocentre_mm, row_mm, row_lo, row_hi
-    )
-    along, across, lengths = detector_rays(
-        source_to_detector_mm=source_to_detector_mm, fan_angle_rad=fan_angle_rad, u_mm=u_mm
-    )
-    grid = [*(o - 0.5 * s for o, s in zip(origin_mm, spacing_mm, strict=True)), *spacing_mm]
-    volume, box = (cuda.to_device(np.asarray(a, np.float32)) for a in (volumes, grid))
-    compiled = cuda.jit(kernel(), fastmath=True)
-    result = np.zeros((volumes.shape[0], angles.size, rows.size, lengths.size), np.float32)
-    shifts = foci(
-        focal_shift_mm, angles.size, source_to_isocentre_mm=float(source_to_isocentre_mm), along=along,
-        across=across, lengths=lengths,
+    paths = project_on_device(
+        volumes, spacing_mm=spacing_mm, origin_mm=origin_mm, view_angle_rad=view_angle_rad, source_z_mm=source_z_mm,
+        source_to_isocentre_mm=source_to_isocentre_mm, source_to_detector_mm=source_to_detector_mm,
+        isocentre_mm=isocentre_mm, fan_angle_rad=fan_angle_rad, u_mm=u_mm, row_mm=row_mm, row_lo=row_lo,
+        row_hi=row_hi, focal_shift_mm=focal_shift_mm, tilt_rad=tilt_rad,
     )  # fmt: skip
-    for focus in shifts:
-        seen = focus.views
-        source, axes, channels = frames(focus, angles[seen], source_z[seen], isocentre_mm, tilt_rad)
-        views = np.concatenate([source[:, None], axes], axis=1)
-        inputs = [cuda.to_device(np.asarray(a, np.float32)) for a in (views, channels, rows - focus.rise)]
-        part = cuda.device_array((seen.size, rows.size, lengths.size, volumes.shape[0]), np.float32)
-        compiled[math.ceil(math.prod(part.shape[:3]) / THREADS), THREADS](volume, box, *inputs, part)
-        result[:, seen] = np.moveaxis(part.copy_to_host(), -1, 0)
-    row = np.arange(rows.size)
-    result[:, (row < lo[:, None]) | (row >= hi[:, None])] = 0.0
-    return result
+    return np.ascontiguousarray(np.moveaxis(host(paths), -1, 0))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import array_api_compat
+import numpy as np
 
 from twinlab.schema import refuse
 
@@ -57,3 +58,14 @@ def namespace(*arrays: Any) -> Any:
     'array_api_compat.numpy'
     """
     return array_api_compat.array_namespace(*arrays)
+
+
+def host(array: Any) -> np.ndarray:
+    """An array of any namespace as one of NumPy, copied from the device where it lives there.
+
+    Examples
+    --------
+    >>> host(np.ones(2))
+    array([1., 1.])
+    """
+    return np.asarray(array.get() if array_api_compat.is_cupy_array(array) else array)
