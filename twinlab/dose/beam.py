@@ -1,16 +1,41 @@
-"""Where and how long the tube of a CT protocol radiates, and on what it is centred."""
+"""Where and how long the tubes of a CT protocol radiate, and on what they are centred."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
-from twinlab.scanner import Protocol, trajectory
-from twinlab.schema import refuse
+from twinlab.kernels.transport_data import Source
+from twinlab.scanner import Protocol, relative_mas, trajectory
+from twinlab.scanner.collimation import blade_slopes, half_slope
+from twinlab.scanner.photon_source import joined, protocol_beam
+from twinlab.scanner.second import second_protocol
+from twinlab.schema import check, refuse
+
+
+@dataclass(frozen=True)
+class TubeRun:
+    """One tube at one voltage, and the views in which it radiates."""
+
+    protocol: Protocol
+    view: np.ndarray
+    """(view, 4): angle [rad] and table position [mm] in the middle of a view, and how far both move in it."""
+    mas: float
+    """Of all its views."""
+    weight: np.ndarray | None
+    """(view,): relative mAs; None: even."""
 
 
 def stations(
-    protocol: Protocol, *, z_range_mm: tuple[float, float], start_angle_deg: float = 0.0
+    protocol: Protocol,
+    *,
+    z_range_mm: tuple[float, float],
+    start_angle_deg: float = 0.0,
+    end_angle_deg: float | None = None,
 ) -> tuple[np.ndarray, float]:
     """Where the tube radiates, continuously, and for how many mAs.
 
@@ -20,6 +45,9 @@ def stations(
     z_range_mm : (float, float)
         Imaged range; the trajectory adds over-ranging in helical mode.
     start_angle_deg : float
+        Of the first view.
+    end_angle_deg : float, optional
+        Of the last view, instead: the tube starts where the length of the scan brings it there.
 
     Returns
     -------
@@ -27,9 +55,31 @@ def stations(
         Gantry angle [rad] and table position [mm] in the middle of a view, and how far both move in it.
     mas : float
         Of the whole scan.
+
+    Raises
+    ------
+    InputError
+        Start and end angle, or no range.
     """
+    if end_angle_deg is not None and start_angle_deg != 0.0:
+        refuse("dose: start_angle_deg and end_angle_deg", "one of them", (start_angle_deg, end_angle_deg))
     path = trajectory(protocol, z_range_mm=z_range_mm, start_angle_deg=start_angle_deg)
-    views = int(path.attrs["views_per_rotation"])
+    view, mas = path_stations(protocol, path)
+    if end_angle_deg is not None:
+        view[:, 0] += math.radians(end_angle_deg) - view[-1, 0]
+    return view, mas
+
+
+def path_stations(protocol: Protocol, path: xr.Dataset) -> tuple[np.ndarray, float]:
+    """As :func:`stations`, of a trajectory; its ``tube_current`` gives the mAs where it has one.
+
+    Raises
+    ------
+    InputError
+        No trajectory.
+    """
+    check(path, "view_angle", "source_z", where="dose: trajectory")
+    views = int(path.attrs.get("views_per_rotation", protocol.scanner.views_per_rotation))
     n = path.sizes["view"]
     feed = protocol.feed_mm / views if protocol.mode == "helical" else 0.0
     view = np.stack(
@@ -41,7 +91,133 @@ def stations(
         ],
         axis=1,
     )
+    if "tube_current" in path:
+        return view, float(path["tube_current"].to_numpy().sum()) * protocol.rotation_time_s / views
     return view, protocol.mas * n / views
+
+
+def tube_runs(
+    protocol: Protocol,
+    view: np.ndarray,
+    mas: float,
+    *,
+    weight: np.ndarray | None = None,
+    tube_kv: np.ndarray | None = None,
+) -> list[TubeRun]:
+    """Everything that radiates in a scan: one tube, two of a dual-source scanner, or one at two voltages.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        With ``second_kv`` the second source radiates too, with the same current; a scanner with one source
+        alternates the voltage from view to view.
+    view, mas
+        From :func:`stations`; of the first tube.
+    weight : (view,) array, optional
+        Relative mAs of the views.
+    tube_kv : (view,) array, optional
+        Voltage of each view, for a scanner with one source.
+
+    Raises
+    ------
+    InputError
+        A weight that does not fit the views.
+    """
+    if weight is not None:
+        weight = np.asarray(weight, float)
+        if weight.shape != (len(view),) or not (np.isfinite(weight).all() and weight.min() >= 0.0):
+            refuse(
+                "relative_mas", f"one value per view ({len(view)}), none negative", f"shape {weight.shape}"
+            )
+    plain = protocol if protocol.second_kv is None else protocol.replace(second_kv=None)
+    if protocol.second_kv is not None and protocol.scanner.second_source is not None:
+        ahead = np.zeros(4)
+        ahead[0] = math.radians(protocol.scanner.second_source.angle_deg)
+        second = TubeRun(second_protocol(protocol), view + ahead, mas, weight)
+        return [TubeRun(plain, view, mas, weight), second]
+    if tube_kv is None and protocol.second_kv is not None:
+        tube_kv = np.where(np.arange(len(view)) % 2 == 0, protocol.kv, protocol.second_kv)
+    if tube_kv is None:
+        return [TubeRun(plain, view, mas, weight)]
+    even = np.ones(len(view)) if weight is None else weight
+    runs = []
+    for kv in np.unique(tube_kv):
+        own = np.asarray(tube_kv) == kv
+        share = float(even[own].sum() / even.sum())
+        runs.append(TubeRun(plain.replace(kv=float(kv)), view[own], mas * share, even[own]))
+    return runs
+
+
+def scan_source(
+    runs: Sequence[TubeRun],
+    *,
+    corner_mm: np.ndarray,
+    isocentre_mm: tuple[float, float],
+    z_range_mm: tuple[float, float],
+    tilt_deg: float = 0.0,
+    dynamic_collimation: bool = False,
+) -> tuple[Source, float]:
+    """Transport source of a scan, and its photons.
+
+    Parameters
+    ----------
+    runs : sequence of TubeRun
+    corner_mm : (z, y, x)
+        Of the grid.
+    isocentre_mm : (x, y)
+    z_range_mm : (float, float)
+        Imaged range.
+    tilt_deg : float
+        Of the gantry, as in :class:`twinlab.scanner.Protocol`.
+    dynamic_collimation : bool
+        In helical scans the blades stop rays that cross the axis more than half of ``over_beaming_mm``
+        outside the imaged range.
+
+    Returns
+    -------
+    source : Source
+    photons : float
+        Into the collimated fields.
+    """
+    beams = []
+    for run in runs:
+        view = run.view.copy()
+        view[:, 1] -= corner_mm[0]
+        scanner = run.protocol.scanner
+        slope = None
+        if dynamic_collimation and run.protocol.mode == "helical":
+            margin = 0.5 * scanner.over_beaming_mm
+            slope = blade_slopes(
+                run.view[:, 1],
+                z_range_mm=(z_range_mm[0] - margin, z_range_mm[1] + margin),
+                half=half_slope(run.protocol)[0],
+                radius_mm=scanner.source_to_isocentre_mm,
+            )
+        beam = protocol_beam(
+            run.protocol,
+            view,
+            isocentre_mm=(isocentre_mm[0] - corner_mm[2], isocentre_mm[1] - corner_mm[1]),
+            relative_mas=run.weight,
+            slope=slope,
+            tilt_rad=math.radians(tilt_deg),
+        )
+        beams.append((beam, run.mas))
+    return joined(beams)
+
+
+def path_weight(path: xr.Dataset | None, given: np.ndarray | None) -> np.ndarray | None:
+    """Relative mAs of the views: as given, or as the trajectory's ``tube_current`` has it.
+
+    Raises
+    ------
+    InputError
+        Both.
+    """
+    if path is None or "tube_current" not in path:
+        return given
+    if given is not None:
+        refuse("dose: relative_mas", "none with a trajectory that has a tube_current", "both")
+    return relative_mas(path)
 
 
 def default_isocentre(phantom: xr.Dataset) -> tuple[float, float]:

@@ -47,6 +47,12 @@ class Scanner(Model):
     over_beaming_mm: float = Field(
         default=0.0, ge=0.0, description="z width beyond the collimation, at isocentre"
     )
+    collimator_distance_mm: PositiveFloat | None = Field(
+        default=None, description="focal spot to the blades; with a focal spot, the beam has a penumbra"
+    )
+    dynamic_collimation: bool = Field(
+        default=False, description="blades close at the ends of helical scans, outside the imaged range"
+    )
     rotation_times_s: tuple[PositiveFloat, ...] = ()
     notes: str = ""
 
@@ -54,6 +60,10 @@ class Scanner(Model):
     def _detector_behind_isocentre(self) -> Self:
         if self.source_to_detector_mm <= self.source_to_isocentre_mm:
             raise ValueError("expected source_to_detector_mm greater than source_to_isocentre_mm")
+        if self.collimator_distance_mm is not None and not (
+            self.collimator_distance_mm < self.source_to_isocentre_mm
+        ):
+            raise ValueError("expected collimator_distance_mm below source_to_isocentre_mm")
         if NO_BOWTIE in self.bowties:
             raise ValueError(f"expected no bowtie named {NO_BOWTIE!r}: the word stands for an open beam")
         return self

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from twinlab.kernels.sampling import alias_table
 from twinlab.kernels.transport_data import CUTOFF_KEV, ENERGY_MAX_KEV, Source
-from twinlab.kernels.transport_source import FIELD, GANTRY
+from twinlab.kernels.transport_source import BEAM_VALUES, FIELD, GANTRY, STATION_VALUES
 from twinlab.scanner.beam import beam_fluence
-from twinlab.scanner.models import Protocol
+from twinlab.scanner.collimation import Beam, half_slope, passed
+from twinlab.scanner.models import NO_BOWTIE, Protocol
 from twinlab.schema import refuse
 
 FAN_BINS = 128  # a bin is below 0.5 degrees: bowties are given per degree
+CONE_BINS = 16  # where the beam varies along z: heel over 40 mm is 1 % a bin
 BIN_WIDTH_KEV = 1.0
+LEAST_OPEN = 1e-3  # views whose blades pass less than this share of the beam count as closed
+_FAR = 1e9
+_SR = 1e6  # photons/mm2 at 1 m per photon/sr
 
 
 def _energies(centre_kev: np.ndarray, width_kev: float) -> np.ndarray:
@@ -63,14 +70,14 @@ def field_source(
     geometry = np.concatenate([position_mm, relative, edges_mm[0], edges_mm[1], [distance * (1 + 1e-6)]])
     one = alias_table(np.ones(1))
     return Source(
-        kind=np.array([FIELD], np.int32),
+        kind=np.array([FIELD, 1, 1], np.int32),
         geometry=geometry.astype(np.float32),
         probability=probability,
         alias=alias,
         energy=energy,
         view_probability=one[0],
         view_alias=one[1],
-        stations=np.zeros((1, 4), np.float32),
+        stations=np.zeros((1, STATION_VALUES), np.float32),
     )
 
 
@@ -87,7 +94,7 @@ def gantry_source(
     isocentre_mm: tuple[float, float],
     half_width_mm: float,
 ) -> tuple[Source, float]:
-    """CT tube on its path.
+    """CT tube on its path, with the same beam at every cone angle.
 
     Parameters
     ----------
@@ -120,23 +127,167 @@ def gantry_source(
     A fluence at 1 m is a number per solid angle (1e-6 sr/mm2). The field is even in the sine of the cone
     angle, so its solid angle is fan angle times the difference of the sines.
     """
-    sine = half_width_mm / np.hypot(half_width_mm, radius_mm)
-    probability, alias = alias_table(fluence)
-    view_probability, view_alias = alias_table(view_weight)
-    # many turns of a helix would cost float32 digits of the angle
-    turned = np.column_stack([np.mod(view[:, 0], 2 * np.pi), view[:, 1:]])
-    geometry = [radius_mm, isocentre_mm[0], isocentre_mm[1], fan_low_rad, fan_step_rad, -sine, 2 * sine]
+    beam = Beam(
+        fluence=np.asarray(fluence)[np.newaxis],
+        energy_kev=np.asarray(energy_kev, float),
+        bin_width_kev=bin_width_kev,
+        fan_low_rad=fan_low_rad,
+        fan_step_rad=fan_step_rad,
+        sine=float(half_width_mm / np.hypot(half_width_mm, radius_mm)),
+        radius_mm=radius_mm,
+        isocentre_mm=isocentre_mm,
+        view=view,
+        weight=view_weight,
+    )
+    return joined([(beam, 1.0)])
+
+
+def joined(beams: Sequence[tuple[Beam, float]]) -> tuple[Source, float]:
+    """One source of all tubes of a scan.
+
+    Parameters
+    ----------
+    beams : sequence of (Beam, float)
+        With the mAs of each over its views.
+
+    Returns
+    -------
+    source : Source
+    photons : float
+        Photons into the collimated fields, for these mAs.
+
+    Raises
+    ------
+    InputError
+        Beams of different energy bins, or blades that never open.
+    """
+    energy = np.unique(np.concatenate([np.round(beam.energy_kev, 6) for beam, _ in beams]))
+    cones = {beam.fluence.shape[:2] for beam, _ in beams}
+    if len(cones) > 1 or len({beam.bin_width_kev for beam, _ in beams}) > 1:
+        refuse("source", "beams in the same bins of angle and energy", sorted(cones))
+    tables, rows, stations, weights, photons = [], [], [], [], 0.0
+    for number, (beam, mas) in enumerate(beams):
+        place = np.searchsorted(energy, np.round(beam.energy_kev, 6))
+        fluence = np.zeros((*beam.fluence.shape[:2], energy.size))
+        fluence[..., place] = beam.fluence
+        n_cone = len(fluence)
+        tables.append(alias_table(fluence))
+        rows.append(_geometry(beam, n_cone))
+        open_share = passed(beam)
+        keep = slice(None) if open_share is None else open_share > LEAST_OPEN
+        weight = np.asarray(beam.weight, float)
+        number_of = float(np.sum(beam.fluence) * _SR * beam.fan_step_rad * 2 * beam.sine) / n_cone * mas
+        if open_share is not None:
+            number_of *= float((weight[keep] * open_share[keep]).sum() / weight.sum())
+            weight = weight * open_share
+        stations.append(_stations(beam, number)[keep])
+        weights.append(weight[keep])
+        photons += number_of
+        if len(beams) > 1 and weight[keep].sum() > 0:
+            weights[-1] = weight[keep] * (number_of / weight[keep].sum())
+    if not photons > 0:
+        refuse("source", "a beam that leaves the collimator", "blades closed in all views")
+    view_probability, view_alias = alias_table(np.concatenate(weights))
     source = Source(
-        kind=np.array([GANTRY], np.int32),
-        geometry=np.array(geometry, np.float32),
-        probability=probability,
-        alias=alias,
-        energy=_energies(energy_kev, bin_width_kev),
+        kind=np.array([GANTRY, len(beams), next(iter(cones))[0]], np.int32),
+        geometry=np.concatenate(rows).astype(np.float32),
+        probability=np.concatenate([table[0] for table in tables]),
+        alias=np.concatenate([table[1] for table in tables]),
+        energy=_energies(energy, beams[0][0].bin_width_kev),
         view_probability=view_probability,
         view_alias=view_alias,
-        stations=np.ascontiguousarray(turned, dtype=np.float32),
+        stations=np.ascontiguousarray(np.concatenate(stations), dtype=np.float32),
     )
-    return source, float(np.sum(fluence) * 1e6 * fan_step_rad * 2 * sine)
+    return source, photons
+
+
+def _geometry(beam: Beam, n_cone: int) -> np.ndarray:
+    """Values of a beam as :func:`twinlab.kernels.transport_source.emit` reads them."""
+    values = [
+        beam.radius_mm, *beam.isocentre_mm, beam.fan_low_rad, beam.fan_step_rad, -beam.sine,
+        2 * beam.sine / n_cone, beam.spot_mm[1], beam.spot_mm[0], 1.0 / beam.blade_mm, float(beam.straight),
+        beam.tilt_rad,
+    ]  # fmt: skip
+    assert len(values) == BEAM_VALUES
+    return np.array(values)
+
+
+def _stations(beam: Beam, number: int) -> np.ndarray:
+    n = len(beam.view)
+    # many turns of a helix would cost float32 digits of the angle
+    turned = np.column_stack([np.mod(beam.view[:, 0], 2 * np.pi), beam.view[:, 1:]])
+    slope = np.tile([-_FAR, _FAR], (n, 1)) if beam.slope is None else beam.slope
+    return np.column_stack([turned, np.full(n, number), slope])
+
+
+def protocol_beam(
+    protocol: Protocol,
+    view: np.ndarray,
+    *,
+    isocentre_mm: tuple[float, float],
+    relative_mas: np.ndarray | None = None,
+    slope: np.ndarray | None = None,
+    tilt_rad: float = 0.0,
+) -> Beam:
+    """Beam of one tube: what the scanner's fluence is over cone angle, fan angle and energy.
+
+    Parameters
+    ----------
+    protocol, view, isocentre_mm, relative_mas
+        As for :func:`beam_source`.
+    slope : (view, 2) array, optional
+        Where the blades stand in each view: tangents of the cone angles between which the beam passes.
+    tilt_rad : float
+        Lean of the gantry about the isocentre; above 0 its anterior side is nearer to the feet.
+
+    Raises
+    ------
+    InputError
+        ``relative_mas`` or ``slope`` of another length.
+    """
+    scanner = protocol.scanner
+    channel = scanner.fan_angles_rad()
+    half_pitch = 0.5 * (channel[1] - channel[0])
+    edge = np.linspace(channel[0] - half_pitch, channel[-1] + half_pitch, FAN_BINS + 1)
+    half, spot, blade = half_slope(protocol)
+    straight = scanner.detector.shape == "flat"
+    if slope is None and (spot[1] > 0 or straight):
+        slope = np.tile([-half, half], (len(view), 1))
+    reach = half + (0.5 * spot[1] / blade if spot[1] > 0 else 0.0)
+    width = reach * scanner.source_to_isocentre_mm
+    sine = float(width / np.hypot(width, scanner.source_to_isocentre_mm))
+    fan = 0.5 * (edge[1:] + edge[:-1])
+    bowtie = None if protocol.bowtie == NO_BOWTIE else scanner.bowties[protocol.bowtie]
+    cone = None
+    if scanner.tube.heel or (bowtie is not None and bowtie.varies_with_cone):
+        cone = np.arcsin(sine * ((2 * np.arange(CONE_BINS) + 1) / CONE_BINS - 1))
+    fluence = beam_fluence(protocol, bin_width_kev=BIN_WIDTH_KEV, fan_angle_rad=fan, cone_angle_rad=cone)
+    values = fluence.values.reshape(-1, FAN_BINS, fluence.sizes["energy"])
+    energy = fluence["energy"].values
+    # photons of the first keV bins never leave the tube, and the transport starts at the cut-off
+    keep = (energy - 0.5 * BIN_WIDTH_KEV >= CUTOFF_KEV) & (values.sum(axis=(0, 1)) > 0)
+    weight = np.ones(len(view)) if relative_mas is None else np.asarray(relative_mas, dtype=float)
+    if weight.shape != (len(view),):
+        refuse("relative_mas", f"one value per view ({len(view)})", f"shape {weight.shape}")
+    if slope is not None and slope.shape != (len(view), 2):
+        refuse("slope", f"two values per view ({len(view)})", f"shape {slope.shape}")
+    return Beam(
+        fluence=values[:, :, keep],
+        energy_kev=energy[keep],
+        bin_width_kev=BIN_WIDTH_KEV,
+        fan_low_rad=float(edge[0]),
+        fan_step_rad=float(edge[1] - edge[0]),
+        sine=sine,
+        radius_mm=scanner.source_to_isocentre_mm,
+        isocentre_mm=isocentre_mm,
+        view=view,
+        weight=weight,
+        spot_mm=spot,
+        blade_mm=blade,
+        straight=straight,
+        tilt_rad=float(tilt_rad),
+        slope=slope,
+    )
 
 
 def beam_source(
@@ -146,7 +297,7 @@ def beam_source(
     isocentre_mm: tuple[float, float],
     relative_mas: np.ndarray | None = None,
 ) -> tuple[Source, float]:
-    """Transport source of a protocol.
+    """Transport source of a protocol with one tube and an upright gantry.
 
     Parameters
     ----------
@@ -169,26 +320,5 @@ def beam_source(
     InputError
         ``relative_mas`` of another length.
     """
-    scanner = protocol.scanner
-    channel = scanner.fan_angles_rad()
-    half_pitch = 0.5 * (channel[1] - channel[0])
-    edge = np.linspace(channel[0] - half_pitch, channel[-1] + half_pitch, FAN_BINS + 1)
-    fluence = beam_fluence(protocol, bin_width_kev=BIN_WIDTH_KEV, fan_angle_rad=0.5 * (edge[1:] + edge[:-1]))
-    energy = fluence["energy"].values
-    # photons of the first keV bins never leave the tube, and the transport starts at the cut-off
-    keep = (energy - 0.5 * BIN_WIDTH_KEV >= CUTOFF_KEV) & (fluence.values.sum(axis=0) > 0)
-    weight = np.ones(len(view)) if relative_mas is None else np.asarray(relative_mas, dtype=float)
-    if weight.shape != (len(view),):
-        refuse("relative_mas", f"one value per view ({len(view)})", f"shape {weight.shape}")
-    return gantry_source(
-        fluence.values[:, keep],
-        energy[keep],
-        fan_low_rad=float(edge[0]),
-        fan_step_rad=float(edge[1] - edge[0]),
-        bin_width_kev=BIN_WIDTH_KEV,
-        view=view,
-        view_weight=weight,
-        radius_mm=scanner.source_to_isocentre_mm,
-        isocentre_mm=isocentre_mm,
-        half_width_mm=0.5 * (protocol.collimation_mm + scanner.over_beaming_mm),
-    )
+    beam = protocol_beam(protocol, view, isocentre_mm=isocentre_mm, relative_mas=relative_mas)
+    return joined([(beam, 1.0)])
