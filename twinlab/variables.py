@@ -160,6 +160,25 @@ def _registry() -> dict[str, Variable]:
         ("ctdi_w_published", "", "mGy", "published weighted CTDI per 100 mAs"),
         ("output_factor", "", "1", "published over simulated ctdi_w"),
         ("output_factor_sd", "", "1", "standard uncertainty of output_factor (statistical)"),
+        # dose: normalisation and wide beams
+        ("ctdi_efficiency_centre", "", "1", "share of a rotation's dose within 100 mm, at the centre"),
+        ("ctdi_efficiency_periphery", "", "1", "share of a rotation's dose within 100 mm, 10 mm deep"),
+        (
+            "ctdi_efficiency_centre_sd",
+            "",
+            "1",
+            "standard uncertainty of ctdi_efficiency_centre (statistical)",
+        ),
+        (
+            "ctdi_efficiency_periphery_sd",
+            "",
+            "1",
+            "standard uncertainty of ctdi_efficiency_periphery (statistical)",
+        ),
+        ("organ_dose_per_100mas", "organ_id", "mGy", "organ dose per 100 effective mAs"),
+        ("organ_dose_per_100mas_sd", "organ_id", "mGy", "standard uncertainty of organ_dose_per_100mas"),
+        ("organ_dose_per_ctdivol", "organ_id", "1", "organ dose over CTDIvol"),
+        ("organ_dose_per_ctdivol_sd", "organ_id", "1", "standard uncertainty of organ_dose_per_ctdivol"),
         # dose quantities
         ("site_marrow_dose", "site", "mGy", "absorbed dose of red marrow in a bone site"),
         ("site_marrow_dose_sd", "site", "mGy", "standard uncertainty of site_marrow_dose (statistical)"),

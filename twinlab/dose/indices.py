@@ -8,31 +8,31 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from twinlab.dose.organs import MGY_PER_KEV_G
-from twinlab.kernels.transport import mean_sd, run
-from twinlab.phantom import transport_tables as table_module
-from twinlab.phantom.transport_grid import AIR_DENSITY, Rod, cylinder_grid
-from twinlab.physics import materials
+from twinlab.dose.ctdi_phantom import SIZES_CM, Chamber, chamber_kerma, holes_mm
 from twinlab.scanner import Protocol, Scanner
 from twinlab.scanner.geometry import n_rotations
-from twinlab.scanner.photon_source import beam_source
 from twinlab.schema import label, refuse
 
-PHANTOM_LENGTH_MM = 150.0  # IEC 60601-2-44: at least 140 mm
-CHAMBER_LENGTH_MM = 100.0
-CAVITY_RADIUS_MM = 3.1  # a pencil chamber of 3 cm3 and 100 mm
-DEPTH_MM = 10.0  # of the peripheral holes' axes under the surface
-_VIEWS = 360
 
-
-def _axial(
+def one_rotation(
     machine: Protocol | Scanner,
-    kv: float | None,
-    phantom_cm: int | None,
-    bowtie: str | None,
-    collimation_mm: float | None,
+    *,
+    kv: float | None = None,
+    phantom_cm: int | None = None,
+    bowtie: str | None = None,
+    collimation_mm: float | None = None,
 ) -> Protocol:
-    """One axial rotation of the given beam."""
+    """One axial rotation of the given beam; the standard phantom in it is that of the CTDIvol definition.
+
+    Raises
+    ------
+    InputError
+        A phantom of another size than 10, 16, 32 or 45 cm, or a beam that the scanner does not have.
+    """
+    if phantom_cm is not None:
+        if phantom_cm not in SIZES_CM:
+            refuse("dose.ctdi: phantom_cm", f"one of {SIZES_CM}", phantom_cm)
+        phantom_cm = 16 if phantom_cm <= 16 else 32
     if isinstance(machine, Protocol):
         changes: dict[str, object] = {"mode": "axial", "pitch": 1.0}
         if kv is not None:
@@ -92,21 +92,27 @@ def ctdi(
     phantom_cm: int | None = None,
     bowtie: str | None = None,
     collimation_mm: float | None = None,
-    histories: int = 2_000_000,
+    histories: int = 4_000_000,
     seed: int = 1,
-    cavity_radius_mm: float = CAVITY_RADIUS_MM,
+    chamber: Chamber | None = None,
+    plugged: bool = True,
     progress: Callable[[int], object] | None = None,
 ) -> xr.Dataset:
-    """CTDI100 of one axial rotation in a PMMA phantom of 16 or 32 cm.
+    """CTDI100 of one axial rotation in a PMMA phantom of 10, 16, 32 or 45 cm.
 
     Parameters
     ----------
     machine : Protocol or Scanner
         With a Protocol, its values hold where none is given; a Scanner needs kv, phantom_cm and bowtie.
     kv, phantom_cm, bowtie, collimation_mm : optional
+        10 and 45 cm are for small and large patients; CTDIvol is defined with 16 and 32 cm.
     histories, seed : int
-    cavity_radius_mm : float
-        Air cavity of the pencil chamber.
+    chamber : Chamber, optional
+        By default a cavity of 3.1 mm radius and 100 mm in 0.5 mm of C-552 plastic.
+    plugged : bool
+        One chamber at a time and the other holes filled, as measured: a quarter of the histories for the
+        centre, the others for one place at the periphery. False: five chambers at once, so the periphery is scored in
+        four places; chambers shadow each other by less than 1 %.
     progress : callable, optional
 
     Returns
@@ -119,78 +125,92 @@ def ctdi(
     Raises
     ------
     InputError
-        kV outside the tube's stations, unknown bowtie, phantom or collimation.
+        kV outside the tube's stations, unknown bowtie, phantom or collimation, fewer than 1000 histories.
 
     Notes
     -----
-    The cylinder and its five air cavities are exact, not voxels. Dose to air is the track-length estimate of
-    collision kerma (mu_en/rho of air) in the cavities, averaged over 100 mm and divided by the beam's nominal
-    width. The chamber's wall counts as PMMA. Beams wider than 40 mm lose the scatter tails beyond 100 mm, as
-    every measured CTDI100 does.
+    The cylinder and its chambers are exact, not voxels. Dose to air is the track-length estimate of
+    collision kerma (mu_en/rho of air) in the cavity, averaged over 100 mm and divided by the beam's nominal
+    width. Beams wider than 40 mm lose the scatter tails beyond 100 mm, as every measured CTDI100 does: see
+    :func:`ctdi_wide`.
 
     References
     ----------
     IEC 60601-2-44; AAPM Report 96 (2008).
     """
-    protocol = _axial(machine, kv, phantom_cm, bowtie, collimation_mm)
-    radius = 5.0 * protocol.ctdi_phantom_cm
-    pmma = materials.get("pmma")
-    half, reach = PHANTOM_LENGTH_MM / 2, CHAMBER_LENGTH_MM / 2
-    rods = [Rod(0.0, 0.0, radius, -half, half, 1, pmma.density_g_cm3)]
-    ring = radius - DEPTH_MM
-    for x, y in [(0.0, 0.0), (ring, 0.0), (0.0, ring), (-ring, 0.0), (0.0, -ring)]:
-        rods.append(Rod(x, y, cavity_radius_mm, -reach, reach, 0, AIR_DENSITY, fluence=True))
-    tables = table_module.build(["air", pmma])
-    grid, low = cylinder_grid(rods, tables, reach_mm=protocol.scanner.source_to_isocentre_mm + 100.0)
-    step = 2 * np.pi / _VIEWS
-    view = np.stack(
-        [np.arange(_VIEWS) * step, np.full(_VIEWS, -low[2]), np.full(_VIEWS, step), np.zeros(_VIEWS)], axis=1
+    protocol = one_rotation(
+        machine, kv=kv, phantom_cm=phantom_cm, bowtie=bowtie, collimation_mm=collimation_mm
     )
-    source, per_mas = beam_source(protocol, view, isocentre_mm=(-low[0], -low[1]))
-    tally = run(
-        grid, tables, source, histories=histories, seed=seed, n_region=len(rods) + 1, progress=progress
-    )
-    mean, sd = mean_sd(tally.fluence, histories)
-    volume = np.pi * cavity_radius_mm**2 * CHAMBER_LENGTH_MM / 1000.0
-    scale = 100.0 * per_mas * MGY_PER_KEV_G / volume * CHAMBER_LENGTH_MM / protocol.collimation_mm
-    return _result(protocol, mean[1:] * scale, sd[1:] * scale, histories, seed)
+    if histories < 1000:
+        refuse("dose.ctdi: histories", "1000 or more", histories)
+    size = protocol.ctdi_phantom_cm if phantom_cm is None else phantom_cm
+    holes = holes_mm(size)
+    quarter = histories // 4
+    runs = [(holes[:1], quarter), (holes[1:2], histories - quarter)]
+    done, parts = 0, []
+    for places, count in runs if plugged else [(holes, histories)]:
+        parts.append(
+            chamber_kerma(
+                protocol,
+                phantom_cm=size,
+                holes=places,
+                chamber=chamber or Chamber(),
+                histories=count,
+                seed=seed,
+                first_history=done,  # the second run draws other random numbers
+                progress=progress,
+            )
+        )
+        done += count
+    mean, sd = (np.concatenate([part[k][:, 0] for part in parts]) for k in (0, 1))
+    return _result(protocol, size, mean, sd, histories, seed)
 
 
-def _result(protocol: Protocol, mean: np.ndarray, sd: np.ndarray, histories: int, seed: int) -> xr.Dataset:
-    """Weighted index of the five chambers (centre first), and its ratio to the published one."""
+def _result(
+    protocol: Protocol, phantom_cm: int, mean: np.ndarray, sd: np.ndarray, histories: int, seed: int
+) -> xr.Dataset:
+    """Weighted index of the chambers (centre first), and its ratio to the published one."""
     centre, centre_sd = float(mean[0]), float(sd[0])
-    edge, edge_sd = float(mean[1:].mean()), float(np.sqrt((sd[1:] ** 2).sum()) / 4)
-    weighted = centre / 3 + 2 * edge / 3
+    edge, edge_sd = float(mean[1:].mean()), float(np.sqrt((sd[1:] ** 2).sum()) / (len(sd) - 1))
     weighted_sd = float(np.hypot(centre_sd / 3, 2 * edge_sd / 3))
-    published = published_ctdi_w(protocol.scanner, kv=protocol.kv, phantom_cm=protocol.ctdi_phantom_cm)
-    factor = 1.0 if published is None else published / weighted
-    values = {
-        "ctdi100_centre": centre,
-        "ctdi100_centre_sd": centre_sd,
-        "ctdi100_periphery": edge,
-        "ctdi100_periphery_sd": edge_sd,
-        "ctdi_w": weighted,
-        "ctdi_w_sd": weighted_sd,
-        "ctdi_w_published": math.nan if published is None else published,
-        "output_factor": factor,
-        "output_factor_sd": 0.0 if published is None else factor * weighted_sd / weighted,
-    }
+    published = published_ctdi_w(protocol.scanner, kv=protocol.kv, phantom_cm=phantom_cm)
     note = (
         "published for this phantom" if published is not None else "nothing published: modelled tube output"
     )
-    return xr.Dataset(
-        {name: label(name, value) for name, value in values.items()},
+    result = xr.Dataset(
+        {
+            "ctdi100_centre": label("ctdi100_centre", centre),
+            "ctdi100_centre_sd": label("ctdi100_centre_sd", centre_sd),
+            "ctdi100_periphery": label("ctdi100_periphery", edge),
+            "ctdi100_periphery_sd": label("ctdi100_periphery_sd", edge_sd),
+            "ctdi_w": label("ctdi_w", centre / 3 + 2 * edge / 3),
+            "ctdi_w_sd": label("ctdi_w_sd", weighted_sd),
+        },
         attrs={
             "scanner": protocol.scanner.key,
             "kv": float(protocol.kv),
-            "phantom_cm": int(protocol.ctdi_phantom_cm),
+            "phantom_cm": int(phantom_cm),
             "bowtie": protocol.bowtie,
             "collimation_mm": float(protocol.collimation_mm),
             "histories": int(histories),
             "seed": int(seed),
-            "note": note,
         },
     )
+    return with_reference(result, published, note)
+
+
+def with_reference(result: xr.Dataset, ctdi_w_mgy: float | None, note: str) -> xr.Dataset:
+    """The result of :func:`ctdi` with the CTDIw per 100 mAs that the machine is said to have (None: none)."""
+    weighted, sd = float(result["ctdi_w"]), float(result["ctdi_w_sd"])
+    factor = 1.0 if ctdi_w_mgy is None else ctdi_w_mgy / weighted
+    values = {
+        "ctdi_w_published": math.nan if ctdi_w_mgy is None else ctdi_w_mgy,
+        "output_factor": factor,
+        "output_factor_sd": 0.0 if ctdi_w_mgy is None else factor * sd / weighted,
+    }
+    out = result.assign({name: label(name, value) for name, value in values.items()})
+    out.attrs = {**result.attrs, "note": note}
+    return out
 
 
 def output_factor(ctdi_result: xr.Dataset) -> float:
@@ -198,7 +218,13 @@ def output_factor(ctdi_result: xr.Dataset) -> float:
     return float(ctdi_result["output_factor"])
 
 
-def ctdi_vol(protocol: Protocol, ctdi_result: xr.Dataset, *, published: bool = True) -> float:
+def ctdi_vol(
+    protocol: Protocol,
+    ctdi_result: xr.Dataset,
+    *,
+    published: bool = True,
+    output_factor: float | None = None,
+) -> float:
     """CTDIvol of a protocol, mGy: CTDIw x effective mAs / 100.
 
     Parameters
@@ -209,6 +235,8 @@ def ctdi_vol(protocol: Protocol, ctdi_result: xr.Dataset, *, published: bool = T
         From :func:`ctdi` for the same kV, bowtie, phantom and collimation.
     published : bool
         Scale to the published output (the ``output_factor``); False for the modelled tube.
+    output_factor : float, optional
+        Instead of that of the result, for a machine calibrated at another kV (:func:`calibrate`).
 
     Raises
     ------
@@ -227,8 +255,9 @@ def ctdi_vol(protocol: Protocol, ctdi_result: xr.Dataset, *, published: bool = T
                 f"{value} of protocol {protocol.key}",
                 ctdi_result.attrs[name],
             )
-    factor = output_factor(ctdi_result) if published else 1.0
-    return float(ctdi_result["ctdi_w"]) * factor * protocol.effective_mas / 100.0
+    if output_factor is None:
+        output_factor = float(ctdi_result["output_factor"]) if published else 1.0
+    return float(ctdi_result["ctdi_w"]) * output_factor * protocol.effective_mas / 100.0
 
 
 def dlp(protocol: Protocol, ctdi_result: xr.Dataset, *, z_range_mm: tuple[float, float]) -> float:
