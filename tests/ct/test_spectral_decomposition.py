@@ -195,10 +195,10 @@ def test_more_bins_tell_more(counting):
 
     protocol = counting[0]
     spectra = bin_spectra(protocol)
-    four = [(spectra.energy_kev, s[128]) for s in spectra.bins]
+    four = [(spectra.energy_kev, s[0, 128]) for s in spectra.bins]
     two = [
-        (spectra.energy_kev, spectra.bins[:2, 128].sum(0)),
-        (spectra.energy_kev, spectra.bins[2:, 128].sum(0)),
+        (spectra.energy_kev, spectra.bins[:2, 0, 128].sum(0)),
+        (spectra.energy_kev, spectra.bins[2:, 0, 128].sum(0)),
     ]
     sd = [
         np.sqrt(path_covariance(s, quanta=[1e6 * c.sum() for _, c in s], path_g_cm2=[20.0, 0.0])[1, 1])

@@ -123,12 +123,43 @@ def test_threads_do_not_matter():
     assert found[0][1].identical(found[1][1])
 
 
+def drawn(means, products, *, seed, first_view=0, shared=(), n_channel=100):
+    """Counts of rays (quantity, ray) in views of one row; ``shared`` lists (down, along, b, c, factor)."""
+    shape = (-1, means.shape[1] // n_channel, 1, n_channel)
+    counts = np.empty(means.shape, np.float32)
+    views = shape[1]
+    places = np.array([row[:4] for row in shared], np.int64).reshape(-1, 4)
+    draw_counts(
+        means.reshape(len(means), *shape[1:]), products.reshape(len(products), *shape[1:]), places,
+        np.array([row[4] for row in shared], float), first_view, np.uint64(2), *philox.key(seed),
+        np.zeros(views, np.int64), np.ones(views, np.int64), counts.reshape(len(means), *shape[1:]),
+    )  # fmt: skip
+    return counts
+
+
+def test_neighbours_share_photons():
+    """Two bins of neighbouring channels vary together by what is asked, and each as before."""
+    n, mean = 100_000, np.array([40.0, 15.0])
+    means = np.float32(np.repeat(mean[:, None], n, 1))
+    pairs = np.float32(np.repeat([[44.0], [2.0], [15.0]], n, 1))
+    root = np.sqrt(40.0 * 15.0)
+    shared = [(0, 1, 0, 0, 3.0 / 40.0), (0, 1, 0, 1, 1.0 / root), (0, 1, 1, 0, 1.0 / root)]
+    counts = drawn(means, pairs, seed=3, shared=shared)
+    assert counts.mean(1) == pytest.approx(mean, abs=4.5 * np.sqrt(44 / n) * 1.2)
+    view = counts.reshape(2, -1, 100)
+    inside, beside, far = view[..., :-2], view[..., 1:-1], view[..., 2:]
+    own = np.array([[44.0, 2.0], [2.0, 15.0]])
+    for other, wanted in ((inside, own), (beside, [[3.0, 1.0], [1.0, 0.0]]), (far, np.zeros((2, 2)))):
+        found = np.cov(inside.reshape(2, -1), other.reshape(2, -1))[:2, 2:]
+        # neighbours among the samples repeat a little of each other: 1.2
+        assert found == pytest.approx(np.array(wanted), abs=4.5 * 1.2 * 44.0 * np.sqrt(2 / n))
+
+
 @pytest.mark.parametrize("mean", [0.3, 4.0, 9.9, 10.1, 60.0, 3000.0])
 def test_poisson_numbers(mean):
     n = 40_000
-    counts = np.empty((1, n), np.float32)
     means = np.full((1, n), mean, np.float32)
-    draw_counts(means, means, np.uint64(0), np.uint64(0), *philox.key(5), counts)
+    counts = drawn(means, means, seed=5)
     assert counts.mean() == pytest.approx(mean, abs=4.5 * np.sqrt(mean / n))
     assert counts.var() == pytest.approx(mean, abs=4.5 * np.sqrt((2 * mean**2 + mean) / n))
     edges = np.unique(stats.poisson.ppf(np.linspace(0.02, 0.98, 13), mean))
@@ -143,15 +174,13 @@ def test_counts_have_the_covariance_asked_for():
     n = 60_000
     products = np.array([covariance[b, c] for b in range(3) for c in range(b, 3)])
     means, pairs = np.float32(np.repeat(mean[:, None], n, 1)), np.float32(np.repeat(products[:, None], n, 1))
-    counts = np.empty((3, n), np.float32)
-    draw_counts(means, pairs, np.uint64(10**12), np.uint64(2), *philox.key(1), counts)
+    counts = drawn(means, pairs, seed=1, first_view=10**8)
     assert np.array_equal(counts, np.round(counts))
     assert counts.mean(1) == pytest.approx(mean, abs=4.5 * np.sqrt(38 / n))
     found = np.cov(counts)
     error = np.sqrt((covariance**2 + np.outer(np.diag(covariance), np.diag(covariance))) / n)
     assert (np.abs(found - covariance) < 4.5 * error + 0.01).all()
-    again = np.empty((3, 100), np.float32)
-    draw_counts(means[:, :100], pairs[:, :100], np.uint64(10**12 + 500), np.uint64(2), *philox.key(1), again)
+    again = drawn(means[:, :100], pairs[:, :100], seed=1, first_view=10**8 + 5)
     assert np.array_equal(
         again, counts[:, 500:600]
     )  # a ray's noise is its own, whatever block it is drawn in

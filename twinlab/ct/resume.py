@@ -5,13 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlab.ct.electronics import Chain
 from twinlab.schema import refuse
+
+
+class Keeper(Protocol):
+    """A detector that keeps light from view to view (or nothing)."""
+
+    @property
+    def held(self) -> NDArray[np.float32]:
+        """Light in store."""
+
+    @property
+    def last_seen(self) -> NDArray[np.int64]:
+        """Last view in which each row was read."""
 
 
 class Store:
@@ -24,7 +35,7 @@ class Store:
     ----------
     out : path or None
         ``.npy`` file; None: memory.
-    shape : (view, row, channel)
+    shape : (view, row, channel), of counts (bin, view, row, channel)
     key : callable
         Gives the key of all content that determines the scan; asked only when there is a file.
     variance : bool
@@ -34,7 +45,7 @@ class Store:
     def __init__(
         self,
         out: str | Path | None,
-        shape: tuple[int, int, int],
+        shape: tuple[int, ...],
         *,
         key: Callable[[], str],
         variance: bool = False,
@@ -66,7 +77,7 @@ class Store:
             return {}
         return found if str(found.get("key")) == self._key else {}
 
-    def _map(self, path: Path, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    def _map(self, path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
         if self._begun and path.is_file():
             mapped = np.lib.format.open_memmap(path, mode="r+")
             if mapped.shape == shape and mapped.dtype == np.float32:
@@ -74,16 +85,16 @@ class Store:
         self._begun = {}
         return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
 
-    def restore(self, chain: Chain, sums: NDArray[np.float64]) -> int:
+    def restore(self, detector: Keeper, sums: NDArray[np.float64]) -> int:
         """Views that are whole already; gives back the light that the detector kept, and sums over these views."""
         if self._state is None or not self._begun:
             return 0
         sums[:] = self._begun["sums"]
-        chain.held[:] = self._begun["held"]
-        chain.last_seen[:] = self._begun["last_seen"]
+        detector.held[:] = self._begun["held"]
+        detector.last_seen[:] = self._begun["last_seen"]
         return int(self._begun["views"])
 
-    def save(self, chain: Chain, views: int, sums: NDArray[np.float64]) -> None:
+    def save(self, detector: Keeper, views: int, sums: NDArray[np.float64]) -> None:
         """Note that so many views are whole, and sums over them."""
         if self._state is None:
             return
@@ -92,6 +103,6 @@ class Store:
                 values.flush()
         fresh = self._state.with_suffix(".new.npz")
         np.savez(
-            fresh, key=self._key, views=views, held=chain.held, last_seen=chain.last_seen, sums=sums
+            fresh, key=self._key, views=views, held=detector.held, last_seen=detector.last_seen, sums=sums
         )  # fmt: skip
         os.replace(fresh, self._state)

@@ -1,14 +1,13 @@
 """Scan a phantom by blocks of views: any number of views, rows and sampling points in bounded memory.
 
 Of a block, line integrals are traced for every point of the sampling, turned into signals and averaged as
-signals; scatter is added; the detector reads the block (:mod:`twinlab.ct.electronics`). Only the projections stay.
+signals; scatter is added; the detector reads the block (:mod:`twinlab.ct.readers`). Only what it reads stays.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,18 +17,26 @@ import xarray as xr
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from twinlab.ct.artefacts.scatter import on_cells
-from twinlab.ct.corrections import water_correction
-from twinlab.ct.detector import SignalTables, mean_signals, one_voltage, signal_attrs, signal_tables
-from twinlab.ct.electronics import Chain, Faults, check_seed, detector_chain
+from twinlab.ct.detector import one_voltage
+from twinlab.ct.electronics import Faults, check_seed
 from twinlab.ct.field_edge import Truncation
 from twinlab.ct.filters import Kernel
 from twinlab.ct.filters import get as get_kernel
 from twinlab.ct.gantry import geometry_of, grid_of
-from twinlab.ct.paths import line_integrals, row_window, scan_geometry, warn_missed
+from twinlab.ct.paths import (
+    _refuse_impossible,
+    detector_geometry,
+    line_integrals,
+    row_window,
+    scan_geometry,
+    warn_missed,
+)
+from twinlab.ct.readers import Reader, Scatter, integrating, scatter_key
 from twinlab.ct.resume import Store
 from twinlab.ct.sampling import Sample, sub_samples
-from twinlab.ct.scan import mas_per_view, scan_attrs
+from twinlab.ct.scan import mas_per_view
+from twinlab.ct.spectral.acquisition import threshold_projections
+from twinlab.ct.spectral.counter import counter
 from twinlab.ct.volume import Volume, prepare_phantom
 from twinlab.kernels.device import Device, resolve
 from twinlab.keys import content_key, source_key
@@ -41,8 +48,6 @@ from twinlab.schema import label, refuse
 
 BLOCK_BYTES = 128 * 2**20  # of line integrals and signals held at a time
 RAYS_PER_SECOND = 2.5e6  # one sampling point on two cores, for the estimate that is shown first
-
-Scatter = Callable[[xr.Dataset], Any]
 
 
 def scan_phantom(
@@ -66,7 +71,7 @@ def scan_phantom(
     progress: bool = False,
     device: Device = "auto",
 ) -> xr.Dataset:
-    """Water-corrected projections of a phantom, as a scanner with all its parts would give them.
+    """Water-corrected projections of a phantom, or its counts, as a scanner with all its parts would give them.
 
     Parameters
     ----------
@@ -84,13 +89,16 @@ def scan_phantom(
         Scattered radiation, keV per mAs of the view in each cell. A DataArray with dims (view, row, channel)
         and coordinates ``view`` (index), ``row`` [mm] and ``channel`` (index), interpolated linearly between
         its points; or a function of a block's signals (Dataset as of :func:`twinlab.ct.detected`, ``view``
-        numbered in the scan) that returns an array (view, row, channel).
+        numbered in the scan) that returns an array (view, row, channel). A photon-counting detector divides the
+        energy among its bins as it does the beam's behind 20 cm of water; with a dim ``bin`` in front, it is
+        counts per mAs of each bin.
     variance : bool
-        Return the variance of the projections too, at twice the memory.
+        Return the variance of the projections too, at twice the memory. Of counts it comes with their
+        projections.
     n_basis, objects
         See :func:`twinlab.ct.line_integrals`.
     out : path, optional
-        ``.npy`` file for the projections, mapped into memory. A scan that was interrupted goes on after its last
+        ``.npy`` file for projections or counts, mapped into memory. A scan that was interrupted goes on after its last
         whole block, if everything that determines it is the same; ``scatter`` may then be no plain function.
     block_views : int, optional
         Views in a block. Default: as many as hold 128 MiB.
@@ -102,55 +110,55 @@ def scan_phantom(
     Returns
     -------
     Dataset
-        As :func:`twinlab.ct.acquire`; ``variance`` when asked for.
+        As :func:`twinlab.ct.acquire`; ``variance`` when asked for. With a photon-counting detector as
+        :func:`twinlab.ct.spectral.acquire_counts`: ``counts`` by energy bin, for
+        :func:`twinlab.ct.spectral.bin_projections`, :func:`twinlab.ct.spectral.threshold_projections` and
+        :func:`twinlab.ct.spectral.measurements_of_bins`.
 
     Raises
     ------
     InputError
-        See :func:`twinlab.ct.line_integrals` and :func:`twinlab.ct.acquire`; ``out`` is no ``.npy`` file, or is
-        given with a plain function as ``scatter``.
+        See :func:`twinlab.ct.line_integrals` (for all views, before the work) and :func:`twinlab.ct.acquire`;
+        ``out`` is no ``.npy`` file, or is given with a plain function as ``scatter``; a photon-counting detector
+        has electronics or faults that only integrating ones have.
     """
     where = resolve(device, where="scan_phantom")
     one_voltage(trajectory, protocol, where="scan_phantom")
     per_view = mas_per_view(trajectory, protocol, mas=mas)
     n_view, n_row = trajectory.sizes["view"], protocol.row_positions_mm().size
-    shape = (n_view, n_row, protocol.scanner.detector.n_channels)
     lo, hi = row_window(rows, n_view, n_row)
     check_seed(seed, realisation, where="scan_phantom")
-    scatter_key = _scatter_key(scatter, out)
+    scattered = scatter_key(scatter, out)
     samples = sub_samples(protocol)
     volume = prepare_phantom(phantom, protocol, n_basis=n_basis, objects=objects)
+    fan = protocol.scanner.fan_angles_rad()
+    _refuse_impossible(volume, detector_geometry(protocol, trajectory, Sample()), fan)
     warn_missed(volume, protocol, trajectory, (lo, hi), where="scan_phantom")
     first = line_integrals(phantom, protocol, trajectory.isel(view=slice(0, 1)), rows=(0, 1), volume=volume)
-    tables = signal_tables(first, protocol, output_factor=output_factor)
-    correction = water_correction(protocol)
-    chain = detector_chain(
-        protocol, _air(first, tables), correction, seed=seed, realisation=realisation, noise=noise,
-        faults=faults, mas=float(per_view.mean()),
+    counting = protocol.scanner.detector.counting is not None
+    if counting and variance:
+        refuse(
+            "scan_phantom: variance", "False with a photon-counting detector (bin_projections gives it)", True
+        )
+    reader: Reader = (counter if counting else integrating)(
+        first, protocol, seed=seed, realisation=realisation, noise=noise, faults=faults,
+        mas=float(per_view.mean()), output_factor=output_factor,
     )  # fmt: skip
-    size = _block_views(block_views, shape, volume.n_basis)
+    shape = (n_view, n_row, protocol.scanner.detector.n_channels)
+    size = _block_views(block_views, shape, volume.n_basis + 2 + reader.n_moments)
     settings = [
         source_key(), phantom, list(objects), protocol, trajectory, seed, realisation, noise, per_view, lo, hi,
-        tables.air, scatter_key, vars(chain.faults), variance, volume.basis.basis_mu,
+        reader.content, scattered, variance, volume.basis.basis_mu,
     ]  # fmt: skip
-    store = Store(out, shape, key=lambda: content_key(settings), variance=variance)
-    scan = _Scan(phantom, protocol, trajectory, volume, samples, tables, (lo, hi), scatter, where)
-    words = _read_blocks(scan, chain, store, per_view, size, progress)
-    coords = {name: first[name] for name in ("row", "fan_angle", "u") if name in first.coords}
-    data = {"projection": label("projection", store.projection, coords)}
-    if store.variance is not None:
-        data["variance"] = label("variance", store.variance, coords)
+    own = (len(protocol.scanner.detector.counting.thresholds_kev), *shape) if counting else shape  # type: ignore[union-attr]
+    store = Store(out, own, key=lambda: content_key(settings), variance=variance)
+    scan = _Scan(phantom, protocol, trajectory, volume, samples, (lo, hi), scatter, where)
+    words = _read_blocks(scan, reader, store, per_view, size, progress)
+    data, attrs = reader.results(store, first, per_view)
     window = {"row_lo": label("row_lo", lo), "row_hi": label("row_hi", hi)}
     return xr.Dataset(
         {**data, **trajectory.data_vars, **window},
-        attrs={
-            **first.attrs,
-            **signal_attrs(protocol, tables),
-            **scan_attrs(correction, seed=seed, realisation=realisation, noise=noise),
-            "mas": float(np.mean(per_view, dtype=float)) * protocol.scanner.views_per_rotation,
-            "sampling_points": len(samples),
-            **words,
-        },
+        attrs={**first.attrs, **attrs, "sampling_points": len(samples), **words},
     )
 
 
@@ -163,16 +171,15 @@ class _Scan:
     trajectory: xr.Dataset
     volume: Volume
     samples: tuple[Sample, ...]
-    tables: SignalTables
     window: tuple[NDArray[np.int64], NDArray[np.int64]]
     scatter: Scatter | xr.DataArray | None
     device: Device
 
-    def signals(self, views: slice) -> tuple[NDArray[np.float32], NDArray[np.float32], xr.Dataset]:
-        """Mean and variance per mAs of a block (view, row, channel), and a Dataset that names them."""
+    def moments(self, views: slice, reader: Reader) -> tuple[NDArray[np.float32], xr.Dataset]:
+        """Moments per mAs of a block (moment, view, row, channel), and the last line integrals' Dataset."""
         part = self.trajectory.isel(view=views)
         rows = self.window[0][views], self.window[1][views]
-        total: list[NDArray[np.float32]] = []
+        total: NDArray[np.float32] | None = None
         for sample in self.samples:
             paths = line_integrals(
                 self.phantom,
@@ -183,67 +190,44 @@ class _Scan:
                 volume=self.volume,
                 device=self.device,
             )
-            own = [np.empty(paths["path"].shape[1:], np.float32) for _ in range(2)]
-            mean_signals(paths, self.tables, *own)
+            own = reader.moments(paths)
             if len(self.samples) > 1:
-                for values in own:
-                    values *= np.float32(sample.weight)
-            total = [a + b for a, b in zip(total, own, strict=True)] if total else own
-        signal, second = total
-        block = _named(paths, signal, second, views)
+                own *= np.float32(sample.weight)
+            total = own if total is None else total + own
+        assert total is not None
         if self.scatter is not None:
-            added = _scatter_of(self.scatter, block)
-            # scattered photons are about as hard as the primary ones: the same variance per signal
-            second *= np.float32(1.0) + added / np.maximum(signal, np.float32(1e-30))
-            signal += added
-        return signal, second, block
-
-
-def _named(
-    paths: xr.Dataset, signal: NDArray[np.float32], second: NDArray[np.float32], views: slice
-) -> xr.Dataset:
-    coords = {name: paths[name] for name in ("row", "fan_angle", "u") if name in paths.coords}
-    kept = {name: paths[name] for name in ("view_angle", "source_z", "row_lo", "row_hi")}
-    block = xr.Dataset(
-        {
-            "signal": label("signal", signal, coords),
-            "signal_variance": label("signal_variance", second, coords),
-            **kept,
-        },
-        attrs=paths.attrs,
-    )
-    return block.assign_coords(view=np.arange(views.start, views.stop))
+            kept = [name for name in ("view_angle", "source_z", "row_lo", "row_hi") if name in paths]
+            block = paths[kept].assign_coords(view=np.arange(views.start, views.stop))
+            coords = {name: paths[name] for name in ("row", "fan_angle", "u") if name in paths.coords}
+            reader.add_scatter(total, self.scatter, block.assign_coords(coords))
+        return total, paths
 
 
 def _read_blocks(
-    scan: _Scan, chain: Chain, store: Store, per_view: NDArray[np.float32], size: int, progress: bool
+    scan: _Scan, reader: Reader, store: Store, per_view: NDArray[np.float32], size: int, progress: bool
 ) -> dict[str, float]:
     """Fill the store; returns what is to be said of the geometry, over all rows and views that are computed."""
     n_view, words = per_view.size, ("truncated", "beyond_phantom")
     sums = np.zeros(len(words))
-    done = store.restore(chain, sums)
-    rays = (n_view - done) * math.prod(store.projection.shape[1:]) * len(scan.samples)
+    done = store.restore(reader, sums)
+    rays = (n_view - done) * math.prod(store.projection.shape[-2:]) * len(scan.samples)
     bar = tqdm(total=n_view, initial=done, unit="view", desc="scan", disable=not progress, mininterval=1.0)
     if progress:
         gigabytes = store.projection.nbytes / 2**30
         bar.write(
             f"scan: {n_view - done} views, {rays / 1e6:.0f} million rays, about "
-            f"{rays / RAYS_PER_SECOND / 60:.1f} min on 2 cores; projections {gigabytes:.1f} GiB"
+            f"{rays / RAYS_PER_SECOND / 60:.1f} min on 2 cores; {gigabytes:.1f} GiB are kept"
         )
     lo, hi = scan.window
     n_rows = hi - lo
     with bar:
         for views in _blocks(done, n_view, size):
             if n_rows[views].any():
-                signal, second, block = scan.signals(views)
+                moments, paths = scan.moments(views, reader)
                 counted = n_rows[views].sum(), np.count_nonzero(n_rows[views])  # what the words are shares of
-                sums += [block.attrs[name] * n for name, n in zip(words, counted, strict=True)]
-                chain.read(
-                    signal, second, mas=per_view[views], first_view=views.start,
-                    window=(lo[views], hi[views]), projection=store.projection[views],
-                    variance=None if store.variance is None else store.variance[views],
-                )  # fmt: skip
-            store.save(chain, views.stop, sums)
+                sums += [paths.attrs[name] * n for name, n in zip(words, counted, strict=True)]
+                reader.read(moments, store, views, mas=per_view[views], window=(lo[views], hi[views]))
+            store.save(reader, views.stop, sums)
             bar.update(views.stop - views.start)
     shares = sums / [n_rows.sum(), np.count_nonzero(n_rows)]
     return dict(zip(words, map(float, shares), strict=True))
@@ -254,40 +238,13 @@ def _blocks(start: int, stop: int, size: int) -> Iterator[slice]:
         yield slice(first, min(first + size, stop))
 
 
-def _block_views(asked: int | None, shape: tuple[int, int, int], n_basis: int) -> int:
+def _block_views(asked: int | None, shape: tuple[int, int, int], n_values: int) -> int:
     if asked is None:
-        bytes_per_view = 4 * shape[1] * shape[2] * (n_basis + 4)
+        bytes_per_view = 4 * shape[1] * shape[2] * n_values
         return int(np.clip(BLOCK_BYTES // bytes_per_view // 16 * 16, 16, 1024))
     if asked < 1:
         refuse("scan_phantom: block_views", "1 or more", asked)
     return int(asked)
-
-
-def _scatter_of(scatter: Scatter | xr.DataArray, block: xr.Dataset) -> NDArray[np.float32]:
-    added = np.asarray(scatter(block), np.float32) if callable(scatter) else on_cells(scatter, block)
-    if added.shape != block["signal"].shape or not np.isfinite(added).all() or added.min() < 0:
-        refuse("scan_phantom: scatter", f"finite values of 0 or more, {block['signal'].shape}", added.shape)
-    return added
-
-
-def _air(paths: xr.Dataset, tables: SignalTables) -> xr.Dataset:
-    return xr.Dataset(
-        {
-            "air_signal": label("air_signal", tables.air),
-            "air_variance": label("air_variance", tables.air_variance),
-        },
-        attrs=paths.attrs,
-    )
-
-
-def _scatter_key(scatter: Scatter | xr.DataArray | None, out: str | Path | None) -> Any:
-    """Content of the scatter, of an object its class and fields; a function's content cannot be known."""
-    if out is None or not callable(scatter):
-        return scatter
-    fields = getattr(scatter, "__dict__", None)
-    if inspect.isroutine(scatter) or not fields:
-        refuse("scan_phantom: scatter", "a DataArray or ScatterKernel with out=", "a function")
-    return [type(scatter).__qualname__, fields]
 
 
 def simulate(
@@ -308,7 +265,7 @@ def simulate(
     start_angle_deg: float = 0.0,
     **scan: Any,
 ) -> xr.DataArray:
-    """CT image of a phantom: scan, correct, reconstruct.
+    """CT image of a phantom: scan, correct, reconstruct; with a photon-counting detector of all its counts.
 
     Parameters
     ----------
@@ -358,6 +315,8 @@ def simulate(
         phantom, protocol, trajectory=path, seed=seed, realisation=realisation, output_factor=output_factor,
         noise=noise, **scan,
     )  # fmt: skip
+    if "counts" in projections:
+        projections = threshold_projections(projections, protocol, threshold=0)
     return reconstruct(
         projections, protocol, grid=grid, kernel=kernel, slice_thickness_mm=thickness, truncation=truncation
     )

@@ -2,7 +2,7 @@
 
 A photon that is counted in two bins, or twice in one, makes them vary together. Counts with given means and
 covariances are therefore sums of independent Poisson streams: photons counted once in a bin, and photons
-counted twice, in any pair of bins.
+counted twice, in any pair of bins of one cell or of two neighbouring cells.
 """
 
 from __future__ import annotations
@@ -20,6 +20,11 @@ _ZERO = np.uint64(0)
 _NEXT = np.uint64(1)
 _TO_UNIT = 2.0**-32
 _FEW = 10.0
+_SHARED = np.uint64(
+    1 << 24
+)  # first step of the draws that two cells share: those of a cell alone never come here
+_MOST_SHARED = 0.1  # of the counts of either cell
+_NOTHING = 1e-30
 
 
 @njit(cache=True)
@@ -72,47 +77,92 @@ def poisson(mean, step, c1, c2, k0, k1):
             return int(n), step
 
 
+@njit(cache=True)
+def _key(place, realisation, k0, k1):
+    """A key of its own for each ray and realisation, for as many draws as its streams need."""
+    return philox4x32(place & _LOW32, place >> _SHIFT, realisation & _LOW32, realisation >> _SHIFT, k0, k1)
+
+
+@njit(cache=True)
+def _shared_rate(here, there, b, c, factor):
+    """Mean number of photons counted in bin b of one cell and in bin c of its neighbour."""
+    each = math.sqrt(max(np.float64(here[b]) * here[c], 0.0)) + _NOTHING
+    other = math.sqrt(max(np.float64(there[b]) * there[c], 0.0)) + _NOTHING
+    rate = factor * 2.0 * each * other / (each + other)
+    return min(rate, _MOST_SHARED * min(here[b], there[c]))
+
+
+@njit(cache=True)
+def _share(mean, places, factors, lo, hi, first, realisation, k0, k1, counts, taken):
+    """Photons counted in two cells of a view: adds to the counts of both, and to what is ``taken`` of each."""
+    n_channel = mean.shape[2]
+    for r in range(lo, hi):
+        for channel in range(n_channel):
+            w0, w1, c1, c2 = _key(first + np.uint64(r * n_channel + channel), realisation, k0, k1)
+            step = _SHARED
+            for k in range(places.shape[0]):
+                down, along, b, c = places[k]
+                r2, channel2 = r + down, channel + along
+                if r2 >= hi or channel2 < 0 or channel2 >= n_channel:
+                    continue
+                rate = _shared_rate(mean[:, r, channel], mean[:, r2, channel2], b, c, factors[k])
+                taken[b, r, channel] += rate
+                taken[c, r2, channel2] += rate
+                n, step = poisson(rate, step, c1, c2, w0, w1)
+                counts[b, r, channel] += n
+                counts[c, r2, channel2] += n
+
+
 @njit(cache=True, parallel=True)
-def draw_counts(mean, product, first_ray, realisation, k0, k1, counts):
-    """Counts with given means and covariances.
+def draw_counts(
+    mean, product, places, factors, first_view, realisation, k0, k1, row_lo, row_hi, counts
+):  # fmt: skip
+    """Counts with given means, covariances between bins, and covariances of neighbouring cells.
 
     Parameters
     ----------
-    mean : float32 array (n_bin, n_ray)
-    product : float32 array (n_pair, n_ray)
+    mean : float32 array (n_bin, n_view, n_row, n_channel)
+    product : float32 array (n_pair, n_view, n_row, n_channel)
         Covariance of bins (b, c), b <= c, in the order (0, 0), (0, 1), ... (1, 1), ...: mean products of the
         counts of a photon, summed over photons. On the diagonal at least ``mean``.
-    first_ray : uint64
-        Place of the first ray in the scan.
+    places : int64 array (n_shared, 4)
+        Rows down and channels along to a neighbour (each pair of cells once), bin here, bin there.
+    factors : float64 array (n_shared,)
+        Covariance of these counts over the root of the product of their means.
+    first_view : int
+        Place of the first view in the scan.
     realisation, k0, k1 : uint64
-    counts : float32 array (n_bin, n_ray), written
+    row_lo, row_hi : int arrays (n_view,)
+        Rows to draw; the others are set to 0.
+    counts : float32 array (n_bin, n_view, n_row, n_channel), written
     """
-    n_bin, n_ray = mean.shape
-    for ray in prange(n_ray):
-        place = first_ray + np.uint64(ray)
-        # a key of its own for each ray and realisation, for as many draws as its streams need
-        w0, w1, c1, c2 = philox4x32(
-            place & _LOW32, place >> _SHIFT, realisation & _LOW32, realisation >> _SHIFT, k0, k1
-        )
-        step = _ZERO
-        for b in range(n_bin):
-            counts[b, ray] = 0.0
-        pair = 0
-        for b in range(n_bin):
-            once = np.float64(mean[b, ray])
-            start = b
-            for c in range(b):  # pairs (c, b) of lower bins
-                once -= product[start, ray]
-                start += n_bin - 1 - c
-            for c in range(b, n_bin):
-                rate = np.float64(product[pair, ray])
-                if c == b:
-                    rate = 0.5 * max(rate - mean[b, ray], 0.0)
-                    once -= rate
-                once -= rate
-                n, step = poisson(rate, step, c1, c2, w0, w1)
-                counts[b, ray] += n
-                counts[c, ray] += n
-                pair += 1
-            n, step = poisson(once, step, c1, c2, w0, w1)
-            counts[b, ray] += n
+    n_bin, n_view, n_row, n_channel = mean.shape
+    for i in prange(n_view):
+        counts[:, i] = 0.0
+        taken = np.zeros((n_bin, n_row, n_channel), np.float32)
+        first = np.uint64((first_view + i) * n_row * n_channel)
+        lo, hi = row_lo[i], row_hi[i]
+        _share(mean[:, i], places, factors, lo, hi, first, realisation, k0, k1, counts[:, i], taken)
+        for r in range(lo, hi):
+            for channel in range(n_channel):
+                w0, w1, c1, c2 = _key(first + np.uint64(r * n_channel + channel), realisation, k0, k1)
+                step = _ZERO
+                pair = 0
+                for b in range(n_bin):
+                    once = np.float64(mean[b, i, r, channel]) - taken[b, r, channel]
+                    start = b
+                    for c in range(b):  # pairs (c, b) of lower bins
+                        once -= product[start, i, r, channel]
+                        start += n_bin - 1 - c
+                    for c in range(b, n_bin):
+                        rate = np.float64(product[pair, i, r, channel])
+                        if c == b:
+                            rate = 0.5 * max(rate - mean[b, i, r, channel], 0.0)
+                            once -= rate
+                        once -= rate
+                        n, step = poisson(rate, step, c1, c2, w0, w1)
+                        counts[b, i, r, channel] += n
+                        counts[c, i, r, channel] += n
+                        pair += 1
+                    n, step = poisson(once, step, c1, c2, w0, w1)
+                    counts[b, i, r, channel] += n

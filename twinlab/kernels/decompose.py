@@ -1,4 +1,9 @@
-"""Basis decomposition ray by ray: line integrals of a few materials from measurements of several spectra."""
+"""Basis decomposition ray by ray: line integrals of a few materials from measurements of several spectra.
+
+Two ways to one solution. Rows of rays in float32, from a polynomial of the logarithms as start: every loop runs
+along the channels, so that it vectorises. Rays that have not converged after a few steps (few quanta) go through
+the second, :mod:`twinlab.kernels.decompose_ray`.
+"""
 
 from __future__ import annotations
 
@@ -7,85 +12,232 @@ import math
 import numpy as np
 from numba import njit, prange
 
-MOST = 4  # materials
-LOGARITHMIC = 3  # first steps, on logarithms: they hold far from the solution
-STEPS = 15
-ENOUGH = 1e-7  # g/cm2, of all materials: change of the last step
-_FLOOR = 1e-30
+from twinlab.kernels.decompose_ray import MOST, solve_ray
+from twinlab.kernels.elementary import exp32, log32
+
+LANES = 256  # channels at a time: what they need stays in the nearest memory
+QUICK = 6  # steps of the first way
+CLOSE = np.float32(1e-5)  # change of the logarithms of readings in its last step
+
+_ZERO = np.float32(0.0)
+_ONE = np.float32(1.0)
+_LEAST = np.float32(1e-30)
+_FAINT = np.float32(1e-3)  # quanta
+_TENTH = np.float32(0.1)
+_FAR = np.float32(3.0)
+
+
+@njit(cache=True, fastmath={"contract", "nsz"})
+def _scale(values, factor, out):
+    for c in range(out.size):
+        out[c] = factor * values[c]
+
+
+@njit(cache=True, fastmath={"contract", "nsz"})
+def _add_scaled(total, factor, values):
+    for c in range(total.size):
+        total[c] += factor * values[c]
+
+
+@njit(cache=True, fastmath={"contract", "nsz"})
+def _add_products(total, a, b):
+    for c in range(total.size):
+        total[c] += a[c] * b[c]
+
+
+@njit(cache=True, fastmath={"contract", "nsz"})
+def _multiply(values, factor):
+    for c in range(values.size):
+        values[c] *= factor[c]
+
+
+@njit(cache=True, fastmath={"contract", "nsz"})
+def _negative_exponentials(x):
+    for c in range(x.size):
+        x[c] = exp32(-x[c])
+
+
+@njit(cache=True, fastmath={"contract", "nsz"})
+def _weighted(y, weight, mu0, mu1, mean, slope0, slope1):
+    for c in range(y.size):
+        part = weight[c] * y[c]
+        mean[c] += part
+        slope0[c] += mu0 * part
+        slope1[c] += mu1 * part
+
+
+@njit(cache=True, fastmath={"contract", "nsz"})
+def _weighted_more(y, weight, mu, slope):
+    for c in range(y.size):
+        slope[c] += mu * weight[c] * y[c]
+
+
+@njit(cache=True, fastmath={"contract", "nsz"})
+def _inverted_row(values, out):
+    for c in range(values.size):
+        out[c] = _ONE / max(values[c], _LEAST)
+
+
+@njit(cache=True, fastmath={"contract", "nsz"})
+def _logarithms(measured, quanta, out):
+    """Logarithms of readings; one of nothing counts as a tenth of a quantum."""
+    for c in range(out.size):
+        out[c] = log32(max(measured[c], _TENTH / max(quanta[c], _ONE)))
+
+
+@njit(cache=True, fastmath={"contract", "nsz"})
+def _roots(mean, quanta, root):
+    for c in range(root.size):
+        root[c] = math.sqrt(max(mean[c] * quanta[c], _FAINT))
+
+
+@njit(cache=True, fastmath={"contract", "nsz"})
+def _residuals(logarithm, measured, mean, one_over, first, out):
+    """On logarithms in the first step, then relative to what is expected."""
+    if first:
+        for c in range(out.size):
+            out[c] = logarithm[c] - log32(mean[c])
+    else:
+        for c in range(out.size):
+            out[c] = min(max(measured[c], _ZERO) * one_over[c] - _ONE, _FAR)
+
+
+@njit(cache=True, fastmath={"contract", "nsz"})
+def _largest(values, out):
+    for c in range(out.size):
+        out[c] = max(out[c], abs(values[c]))
 
 
 @njit(cache=True)
-def expectations(path, mu, weight, channel, mean, slope):
-    """Transmissions of a ray, and minus the derivatives of their logarithms.
-
-    ``mean`` (n_meas,) and ``slope`` (n_meas, n_material) are written.
-    """
-    n_meas, n_node, n_mat = mu.shape
-    for s in range(n_meas):
-        total = 0.0
-        for k in range(n_mat):
-            slope[s, k] = 0.0
-        for q in range(n_node):
-            x = 0.0
-            for k in range(n_mat):
-                x += mu[s, q, k] * path[k]
-            y = weight[s, q, channel] * math.exp(min(-x, 80.0))
-            total += y
-            for k in range(n_mat):
-                slope[s, k] += mu[s, q, k] * y
-        mean[s] = max(total, _FLOOR)
-        for k in range(n_mat):
-            slope[s, k] /= mean[s]
-
-
-@njit(cache=True)
-def information(slope, precision, quanta, matrix):
-    """Fisher information of the line integrals (n_material, n_material), written to ``matrix``."""
-    n_meas, n_mat = slope.shape
+def _start(logarithm, first, power, coefficient, at, work):
+    """Polynomial in a few combinations of the logarithms: ``at`` (material, lanes)."""
+    n_mat = at.shape[0]
+    v, term = work[:n_mat], work[n_mat]
     for k in range(n_mat):
-        for m in range(n_mat):
-            total = 0.0
-            for s in range(n_meas):
-                for t in range(n_meas):
-                    total += slope[s, k] * slope[t, m] * precision[s, t] * math.sqrt(quanta[s] * quanta[t])
-            matrix[k, m] = total
+        v[k] = _ZERO
+        for s in range(logarithm.shape[0]):
+            _add_products(v[k], first[k, s], logarithm[s])
+        at[k] = _ZERO
+    for t in range(power.shape[0]):
+        term[:] = _ONE
+        for k in range(n_mat):
+            for _ in range(power[t, k]):
+                _multiply(term, v[k])
+        for k in range(n_mat):
+            _add_products(at[k], coefficient[t, k], term)
 
 
 @njit(cache=True)
-def inverted(matrix, n, inverse):
-    """Inverse of a small positive definite matrix by Gauss and Jordan; False when it is singular."""
-    work = np.empty((MOST, MOST))
+def _expected(at, mu, weight, mean, slope, y):
+    """Transmissions of a row of rays, and minus the derivatives of their logarithms."""
+    n_node, n_mat = mu.shape
+    mean[:] = _ZERO
+    slope[:] = _ZERO
+    for q in range(n_node):
+        _scale(at[0], mu[q, 0], y)
+        for k in range(1, n_mat):
+            _add_scaled(y, mu[q, k], at[k])
+        _negative_exponentials(y)
+        for s in range(mean.shape[0]):
+            _weighted(y, weight[s, q], mu[q, 0], mu[q, 1], mean[s], slope[s, 0], slope[s, 1])
+            for k in range(2, n_mat):
+                _weighted_more(y, weight[s, q], mu[q, k], slope[s, k])
+
+
+@njit(cache=True)
+def _normal_equations(half, root, slope, residual, fisher, score, rows):
+    """Fisher information and score of a row of rays; ``half`` is the triangular root of the precision."""
+    n_meas, n_mat = slope.shape[0], slope.shape[1]
+    fisher[:] = _ZERO
+    score[:] = _ZERO
+    whitened, other = rows[:n_mat], rows[n_mat]
+    for t in range(n_meas):  # one row of half.T @ (root * slope)
+        whitened[:] = _ZERO
+        other[:] = _ZERO
+        for s in range(t, n_meas):
+            if half[s, t] == _ZERO:
+                continue
+            _scale(root[s], half[s, t], rows[n_mat + 1])
+            for k in range(n_mat):
+                _add_products(whitened[k], rows[n_mat + 1], slope[s, k])
+            _add_products(other, rows[n_mat + 1], residual[s])
+        for k in range(n_mat):
+            for m in range(k, n_mat):
+                _add_products(fisher[k, m], whitened[k], whitened[m])
+            _add_products(score[k], whitened[k], other)
+
+
+@njit(cache=True)
+def _invert_rows(fisher, inverse, pivot, factor):
+    """Inverses of small symmetric matrices side by side (Gauss and Jordan); ``fisher`` is used up."""
+    n = fisher.shape[0]
     for i in range(n):
         for j in range(n):
-            work[i, j] = matrix[i, j]
-            inverse[i, j] = 1.0 if i == j else 0.0
+            inverse[i, j] = _ONE if i == j else _ZERO
+            if j < i:
+                fisher[i, j] = fisher[j, i]
     for i in range(n):
-        pivot = work[i, i]
-        if not pivot > 0.0:
-            return False
+        _inverted_row(fisher[i, i], pivot)
         for j in range(n):
-            work[i, j] /= pivot
-            inverse[i, j] /= pivot
+            _multiply(fisher[i, j], pivot)
+            _multiply(inverse[i, j], pivot)
         for r in range(n):
             if r != i:
-                factor = work[r, i]
+                _scale(fisher[r, i], -_ONE, factor)
                 for j in range(n):
-                    work[r, j] -= factor * work[i, j]
-                    inverse[r, j] -= factor * inverse[i, j]
-    return True
+                    _add_products(fisher[r, j], factor, fisher[i, j])
+                    _add_products(inverse[r, j], factor, inverse[i, j])
 
 
 @njit(cache=True)
-def _score(slope, precision, quanta, residual, k):
-    total = 0.0
-    for s in range(slope.shape[0]):
-        for t in range(slope.shape[0]):
-            total += slope[s, k] * precision[s, t] * math.sqrt(quanta[s] * quanta[t]) * residual[t]
-    return total
+def _solve_row(measured, quanta, mu, weight, half, first, power, coefficient, at, inverse, change, work):
+    """Estimates of a row of rays; ``change`` says how much the logarithms of readings moved in the last step."""
+    n_meas, n_mat, n = measured.shape[0], at.shape[0], at.shape[1]
+    take = 0
+    logarithm, mean, root, residual = (
+        work[take : take + n_meas], work[n_meas : 2 * n_meas], work[2 * n_meas : 3 * n_meas],
+        work[3 * n_meas : 4 * n_meas],
+    )  # fmt: skip
+    take = 4 * n_meas
+    slope = work[take : take + n_meas * n_mat].reshape(n_meas, n_mat, n)
+    take += n_meas * n_mat
+    fisher = work[take : take + n_mat * n_mat].reshape(n_mat, n_mat, n)
+    take += n_mat * n_mat
+    score, rows = work[take : take + n_mat], work[take + n_mat : take + 2 * n_mat + 2]
+    y, one_over = work[take + 2 * n_mat + 2], work[take + 2 * n_mat + 3]
+    for s in range(n_meas):
+        _logarithms(measured[s], quanta[s], logarithm[s])
+    _start(logarithm, first, power, coefficient, at, rows)
+    for step in range(QUICK):
+        _expected(at, mu, weight, mean, slope, y)
+        for s in range(n_meas):
+            _inverted_row(mean[s], one_over)
+            for k in range(n_mat):
+                _multiply(slope[s, k], one_over)
+            _roots(mean[s], quanta[s], root[s])
+            _residuals(logarithm[s], measured[s], mean[s], one_over, step == 0, residual[s])
+        _normal_equations(half, root, slope, residual, fisher, score, rows)
+        _invert_rows(fisher, inverse, y, one_over)
+        for k in range(n_mat):
+            rows[k] = _ZERO
+            for m in range(n_mat):
+                _add_products(rows[k], inverse[k, m], score[m])
+            _add_scaled(at[k], -_ONE, rows[k])
+        change[:] = _ZERO
+        for s in range(n_meas):
+            y[:] = _ZERO
+            for k in range(n_mat):
+                _add_products(y, slope[s, k], rows[k])
+            _largest(y, change)
+        if step > 0 and not (change > CLOSE).any():
+            break
 
 
 @njit(cache=True, parallel=True)
-def decompose_rays(transmission, quanta, mu, weight, precision, row_lo, row_hi, path, covariance, failed):
+def decompose_rays(
+    transmission, quanta, mu, weight, precision, half, first, power, coefficient, row_lo, row_hi, path, covariance,
+    slow, failed,
+):  # fmt: skip
     """Quasi-likelihood estimate of the line integrals of each ray, by Fisher scoring.
 
     Solves ``sum_st slope_sk V^-1_st (measured_t - expected_t) = 0`` with the covariance V of the expected
@@ -97,59 +249,59 @@ def decompose_rays(transmission, quanta, mu, weight, precision, row_lo, row_hi, 
         Readings relative to air.
     quanta : float32 array (n_meas, n_view, n_row, n_channel)
         Effective quanta (mean squared over variance) that such a ray has without an object.
-    mu : float64 array (n_meas, n_node, n_material), cm2/g
-    weight : float64 array (n_meas, n_node, n_channel)
-        Shares of the nodes in the reading without an object.
+    mu : float32 array (n_node, n_material), cm2/g
+    weight : float32 array (n_spectrum, n_meas, n_node, n_channel)
+        Shares of the nodes in the reading without an object; one spectrum for all rows, or one for each.
     precision : float64 array (n_meas, n_meas)
         Inverse of the correlation of readings (their covariance over the root of effective quanta).
+    half : float32 array (n_meas, n_meas)
+        Its lower triangular root, ``half @ half.T``.
+    first : float32 array (n_material, n_meas, n_channel)
+        Combinations of logarithms for the start.
+    power : int64 array (n_term, n_material)
+    coefficient : float32 array (n_term, n_material, n_channel)
+        Start: ``sum_t coefficient_t prod_k combination_k ** power_tk``.
     row_lo, row_hi : int arrays (n_view,)
     path : float32 array (n_material, n_view, n_row, n_channel), written
     covariance : float32 array (n_material, n_material, n_view, n_row, n_channel), written
-        Inverse of the Fisher information: the bound of Cramer and Rao.
-    failed : int64 array (n_view,), written
-        Rays that did not converge.
+        Inverse of the Fisher information: the bound of Cramer and Rao. Without views: left out.
+    slow, failed : int64 array (n_view,), written
+        Rays that took the second way, and those of them that did not converge.
     """
     n_meas, n_view, _, n_channel = transmission.shape
-    n_mat = mu.shape[2]
+    n_mat = mu.shape[1]
+    wanted = covariance.shape[2] == n_view
+    n_work = 4 * n_meas + n_meas * n_mat + n_mat * n_mat + 2 * n_mat + 4
     for i in prange(n_view):
-        at, step = np.zeros(n_mat), np.zeros(n_mat)
-        mean, residual, weightier = np.empty(n_meas), np.empty(n_meas), np.empty(n_meas)
-        slope, fisher, inverse = np.empty((n_meas, n_mat)), np.empty((MOST, MOST)), np.empty((MOST, MOST))
+        slow[i] = 0
         failed[i] = 0
-        for r in range(row_lo[i], row_hi[i]):
-            for c in range(n_channel):
+        alone, one = np.empty(n_mat), np.empty((MOST, MOST))
+        for c0 in range(0, n_channel, LANES):
+            c1 = min(c0 + LANES, n_channel)
+            work = np.empty((n_work, c1 - c0), np.float32)
+            at, change = np.empty((n_mat, c1 - c0), np.float32), np.empty(c1 - c0, np.float32)
+            inverse = np.empty((n_mat, n_mat, c1 - c0), np.float32)
+            begin, term = first[:, :, c0:c1].copy(), coefficient[:, :, c0:c1].copy()
+            w = weight[0, :, :, c0:c1].copy()
+            measured, most = np.empty((n_meas, c1 - c0), np.float32), np.empty((n_meas, c1 - c0), np.float32)
+            for r in range(row_lo[i], row_hi[i]):
+                if weight.shape[0] > 1:
+                    w = weight[r, :, :, c0:c1].copy()
+                for s in range(n_meas):
+                    measured[s] = transmission[s, i, r, c0:c1]
+                    most[s] = quanta[s, i, r, c0:c1]
+                _solve_row(measured, most, mu, w, half, begin, power, term, at, inverse, change, work)
+                for c in range(c1 - c0):
+                    if not change[c] <= CLOSE:
+                        slow[i] += 1
+                        if not solve_ray(measured[:, c], most[:, c], mu, w, c, precision, alone, one):
+                            failed[i] += 1
+                        for k in range(n_mat):
+                            at[k, c] = alone[k]
+                            for m in range(n_mat):
+                                inverse[k, m, c] = one[k, m]
                 for k in range(n_mat):
-                    at[k] = 0.0
-                done = False
-                for n in range(STEPS):
-                    expectations(at, mu, weight, c, mean, slope)
-                    for s in range(n_meas):
-                        measured = max(np.float64(transmission[s, i, r, c]), 0.0)
-                        weightier[s] = max(mean[s] * quanta[s, i, r, c], 1e-3)
-                        if n < LOGARITHMIC:
-                            # a reading of nothing counts as a tenth of a quantum
-                            least = 0.1 / max(np.float64(quanta[s, i, r, c]), 1.0)
-                            residual[s] = math.log(max(measured, least) / mean[s])
-                        else:
-                            residual[s] = min(measured / mean[s] - 1.0, 3.0)
-                    information(slope, precision, weightier, fisher)
-                    if not inverted(fisher, n_mat, inverse):
-                        break
-                    largest = 0.0
-                    for k in range(n_mat):
-                        step[k] = _score(slope, precision, weightier, residual, k)
-                    for k in range(n_mat):
-                        change = 0.0
+                    path[k, i, r, c0:c1] = at[k]
+                    if wanted:
                         for m in range(n_mat):
-                            change -= inverse[k, m] * step[m]
-                        at[k] += change
-                        largest = max(largest, abs(change))
-                    if n >= LOGARITHMIC and largest < ENOUGH:
-                        done = True
-                        break
-                if not done:
-                    failed[i] += 1
-                for k in range(n_mat):
-                    path[k, i, r, c] = at[k]
-                    for m in range(n_mat):
-                        covariance[k, m, i, r, c] = inverse[k, m]
+                            covariance[k, m, i, r, c0:c1] = inverse[k, m]

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     submod_attrs={
         "response": ["counting_response", "simulated_response"],
         "pile_up": ["piled_up", "recorded_rate"],
-        "acquisition": ["acquire_counts", "bin_projections"],
+        "acquisition": ["acquire_counts", "bin_projections", "threshold_projections"],
         "measurements": ["Measurements", "measurements_of_bins", "measurements_of_scans"],
         "decomposition": ["decompose", "path_covariance"],
         "images": [

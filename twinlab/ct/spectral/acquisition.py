@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from twinlab.ct.corrections import LONGEST_MM, REFERENCE_MM, TERMS, fit_polynomials
-from twinlab.ct.electronics import check_seed
+from twinlab.ct.corrections import LONGEST_MM, REFERENCE_MM, fit_polynomials
+from twinlab.ct.detector import one_voltage
+from twinlab.ct.electronics import Faults, check_seed
+from twinlab.ct.sampling import sub_samples
 from twinlab.ct.scan import mas_per_view
-from twinlab.ct.spectral.counted import (
-    CountTables,
-    PileUp,
-    bin_spectra,
-    count_correlation,
-    count_tables,
-    mean_quantities,
-    noise_growth,
-    pile_up_of,
-    without_pile_up,
-)
-from twinlab.kernels import philox
-from twinlab.kernels.counts import draw_counts
+from twinlab.ct.spectral.counted import bin_spectra, noise_growth, without_pile_up
+from twinlab.ct.spectral.counter import counter
 from twinlab.kernels.readings import take_logarithm
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.physics.attenuation import linear_attenuation_per_mm
-from twinlab.scanner import Protocol
+from twinlab.scanner import Protocol, beam_knots_mm, row_weights
 from twinlab.schema import check, label, refuse
 
-_STREAM = np.uint64(0x70686F74)
 _BLOCK_BYTES = 64 << 20
 
 Array = NDArray[np.float64]
@@ -47,6 +37,7 @@ def acquire_counts(
     output_factor: float = 1.0,
     noise: bool = True,
     mas: float | None = None,
+    faults: Faults | None = None,
 ) -> xr.Dataset:
     """Counts by energy bin of one scan with a photon-counting detector.
 
@@ -69,6 +60,8 @@ def acquire_counts(
     mas : float, optional
         Tube current times rotation time; see :func:`twinlab.ct.acquire`. A ``tube_current`` (view) of the
         trajectory is followed, with this mean.
+    faults : Faults, optional
+        ``gain``, ``dead`` cells (their transmission interpolated where ``repaired``) and ``air_views``.
 
     Returns
     -------
@@ -80,57 +73,49 @@ def acquire_counts(
     Raises
     ------
     InputError
-        The detector integrates energy; the exposure, seed or paths do not fit.
+        The detector integrates energy, or has parts that only integrating ones have; the exposure, seed or paths
+        do not fit; two tube voltages; more sampling points than ``paths`` has.
 
     Limits
     ------
-    Counts of neighbouring cells are drawn independently: their covariance by charge sharing and fluorescence
-    (offsets 1 to 3 of ``response_product``) is left out, as is the loss of resolution that goes with it. The
-    variance after pile-up is that of a Poisson process of the recorded rate, which is too large by
-    ``(1 + load)**2`` for a nonparalysable counter. No scatter, no heel.
+    Covariance of neighbouring cells by charge sharing and fluorescence is drawn with the strength that it has
+    behind 20 cm of water; the loss of resolution that goes with it is left out. The variance after pile-up is that
+    of a Poisson process of the recorded rate, which is too large by ``(1 + load)**2`` for a nonparalysable counter.
+    No scatter: see :func:`twinlab.ct.scan_phantom`.
     """
     check(paths, "path", "view_angle", "source_z", "mixing", where="acquire_counts")
-    _fits(paths, protocol, seed, realisation, output_factor)
-    exposure = mas_per_view(paths, protocol, mas=mas).astype(float)
-    tables = count_tables(paths, protocol, output_factor=output_factor)
-    pile_up = pile_up_of(protocol)
+    one_voltage(paths, protocol, where="acquire_counts")
+    _fits(paths, protocol)
+    check_seed(seed, realisation, where="acquire_counts")
+    per_view = mas_per_view(paths, protocol, mas=mas)
+    mean = float(per_view.mean(dtype=float))
+    reader = counter(
+        paths, protocol, mas=mean, seed=seed, realisation=realisation, noise=noise, output_factor=output_factor,
+        faults=faults,
+    )  # fmt: skip
     shape = paths["path"].shape[1:]
-    counts = np.zeros((tables.n_bin, *shape), np.float32)
-    k0, k1 = philox.key(int(seed))
-    for views in _blocks(shape, len(tables.air)):
-        quantities = _recorded(paths.isel(view=views), tables, exposure[views], pile_up)
-        if noise:
-            flat = quantities.reshape(len(quantities), -1)
-            drawn = np.empty((tables.n_bin, flat.shape[1]), np.float32)
-            first = np.uint64(views.start * shape[1] * shape[2])
-            with one_parallel_region():
-                draw_counts(
-                    flat[: tables.n_bin], flat[tables.n_bin :], first, np.uint64(int(realisation)), k0,
-                    k1 ^ _STREAM, drawn,
-                )  # fmt: skip
-            quantities = drawn.reshape(-1, *quantities.shape[1:])
-        counts[:, views] = quantities[: tables.n_bin]
-    row = np.arange(shape[1])
-    seen = (row >= paths["row_lo"].to_numpy()[:, None]) & (row < paths["row_hi"].to_numpy()[:, None])
-    counts *= seen[np.newaxis, :, :, np.newaxis]
-    mean_mas = float(exposure.mean())
-    air = (tables.air * mean_mas).astype(np.float32)[:, np.newaxis]
-    air = (air if pile_up is None else pile_up.apply(air, tables.n_bin))[: tables.n_bin, 0]
-    return _dataset(paths, protocol, counts, air, exposure / mean_mas, {
-        "output_factor": float(output_factor), "mas": mean_mas * protocol.scanner.views_per_rotation,
-        "seed": int(seed), "realisation": int(realisation), "noise": int(noise),
-        "quadrature_error": tables.error,
-    })  # fmt: skip
+    counts = np.zeros((reader.tables.n_bin, *shape), np.float32)
+    window = paths["row_lo"].to_numpy(), paths["row_hi"].to_numpy()
+    for views in _blocks(shape, reader.n_moments):
+        reader.count(
+            reader.moments(paths.isel(view=views)), mas=per_view[views], first_view=views.start,
+            window=(window[0][views], window[1][views]), counts=counts[:, views],
+        )  # fmt: skip
+    data, attrs = reader.described(counts, paths, per_view)
+    kept = ("view_angle", "source_z", "row_lo", "row_hi", "focal_shift", "tube_current")
+    fields = {name: paths[name] for name in kept if name in paths}
+    return xr.Dataset({**fields, **data}, attrs={**paths.attrs, **attrs})
 
 
-def _fits(paths: xr.Dataset, protocol: Protocol, seed: int, realisation: int, output_factor: float) -> None:
+def _fits(paths: xr.Dataset, protocol: Protocol) -> None:
     n_channel = protocol.scanner.detector.n_channels
     if paths["path"].shape[3] != n_channel or protocol.scanner.key != paths.attrs.get("scanner"):
         expected = f"paths through scanner {protocol.scanner.key!r}"
         refuse("acquire_counts", expected, repr(paths.attrs.get("scanner")))
-    if not output_factor > 0:
-        refuse("acquire_counts: output_factor", "a number above 0", output_factor)
-    check_seed(seed, realisation, where="acquire_counts")
+    points = len(sub_samples(protocol))
+    if points > 1 and "sample" not in paths.attrs:
+        expected = "line integrals of one stated sample, or a protocol with a sampling of 1 (ct.scan_phantom averages)"
+        refuse("acquire_counts: paths", expected, f"a protocol with {points} sampling points")
 
 
 def _blocks(shape: tuple[int, ...], n_quantity: int) -> Iterator[slice]:
@@ -139,43 +124,14 @@ def _blocks(shape: tuple[int, ...], n_quantity: int) -> Iterator[slice]:
         yield slice(start, min(start + step, shape[0]))
 
 
-def _recorded(paths: xr.Dataset, tables: CountTables, exposure: Array, pile_up: PileUp | None) -> Floats:
-    """Means and products of the counts of some views, (quantity, view, row, channel)."""
-    quantities = mean_quantities(paths, tables)
-    quantities *= exposure.astype(np.float32)[:, np.newaxis, np.newaxis]
-    np.maximum(quantities, 0.0, out=quantities)
-    return quantities if pile_up is None else pile_up.apply(quantities, tables.n_bin)
-
-
-def _dataset(
-    paths: xr.Dataset, protocol: Protocol, counts: Floats, air: Floats, relative: Array, attrs: dict[str, Any]
-) -> xr.Dataset:
-    coords: dict[str, Any] = {n: paths[n] for n in ("row", "fan_angle", "u") if n in paths.coords}
-    counting = protocol.scanner.detector.counting
-    assert counting is not None
-    coords["threshold"] = ("bin", list(counting.thresholds_kev))
-    kept = ("view_angle", "source_z", "row_lo", "row_hi", "focal_shift", "tube_current", "tube_kv")
-    fields = {name: paths[name] for name in kept if name in paths}
-    correlation = count_correlation(bin_spectra(protocol))
-    return xr.Dataset(
-        {
-            **fields,
-            "counts": label("counts", counts, coords),
-            "air_counts": label("air_counts", air, coords),
-            "view_exposure": label("view_exposure", relative),
-            "count_correlation": label("count_correlation", correlation),
-        },
-        attrs={**paths.attrs, "kv": float(protocol.kv), "bowtie": protocol.bowtie, **attrs},
-    )
-
-
 def bin_projections(counts: xr.Dataset, protocol: Protocol) -> list[xr.Dataset]:
     """Water-corrected projections of each bin, as if it were a scan of its own.
 
     Parameters
     ----------
     counts : Dataset
-        From :func:`acquire_counts`.
+        From :func:`acquire_counts` or :func:`twinlab.ct.scan_phantom`; of some views, ``counts.isel(view=...)``,
+        where memory is short.
     protocol : Protocol
 
     Returns
@@ -196,51 +152,95 @@ def bin_projections(counts: xr.Dataset, protocol: Protocol) -> list[xr.Dataset]:
     """
     check(counts, "counts", "air_counts", "count_correlation", where="bin_projections")
     counts = without_pile_up(counts, protocol)
-    growth = noise_growth(counts, protocol)
-    dispersion = np.diagonal(counts["count_correlation"].to_numpy())
+    return [_projections(counts, protocol, slice(b, b + 1)) for b in range(counts.sizes["bin"])]
+
+
+def threshold_projections(counts: xr.Dataset, protocol: Protocol, *, threshold: int = 0) -> xr.Dataset:
+    """Water-corrected projections of all counts above a threshold, as a counter with this one alone gives them.
+
+    Parameters
+    ----------
+    counts : Dataset
+        From :func:`acquire_counts` or :func:`twinlab.ct.scan_phantom`.
+    protocol : Protocol
+    threshold : int
+        Its number: 0 for all counts, which have the least noise.
+
+    Returns
+    -------
+    Dataset
+        As one of :func:`bin_projections`.
+
+    Raises
+    ------
+    InputError
+        No counts, the detector integrates energy, or it has no such threshold.
+    """
+    check(counts, "counts", "air_counts", "count_correlation", where="threshold_projections")
+    n_bin = counts.sizes["bin"]
+    if not 0 <= threshold < n_bin:
+        refuse("threshold_projections: threshold", f"0 to {n_bin - 1}", threshold)
+    return _projections(without_pile_up(counts, protocol), protocol, slice(int(threshold), n_bin))
+
+
+def _projections(counts: xr.Dataset, protocol: Protocol, bins: slice) -> xr.Dataset:
+    """Projections of the sum of neighbouring bins; pile-up is undone already."""
+    spectra = bin_spectra(protocol)
+    polynomial, raw_max, mu_water = _water_polynomials(
+        protocol, spectra.energy_kev, spectra.bins[bins].sum(axis=0)
+    )
     window = counts["row_lo"].to_numpy(), counts["row_hi"].to_numpy()
     exposure = counts["view_exposure"].to_numpy().astype(np.float32)
+    own = counts["counts"].to_numpy()[bins]
+    reading = own.sum(axis=0)
+    second = np.zeros_like(reading)
+    for (b, one), (c, other) in itertools.product(enumerate(own), repeat=2):
+        factor = counts["count_correlation"].to_numpy()[bins, bins][b, c]
+        second += np.float32(factor) * (np.sqrt(one * other) if b != c else one)
+    second *= noise_growth(counts, protocol)
+    air = np.ascontiguousarray(counts["air_counts"].to_numpy()[bins].sum(axis=0))
+    projection, variance = np.zeros_like(reading), np.zeros_like(reading)
+    scale = exposure[:, np.newaxis, np.newaxis]  # the kernel multiplies by the exposure of the view
+    with one_parallel_region():
+        take_logarithm(
+            reading / scale, second / scale, air, exposure, np.float32(0.0), polynomial, raw_max, *window,
+            reading, projection, variance,
+        )  # fmt: skip
     coords = {name: counts[name] for name in ("row", "fan_angle", "u") if name in counts.coords}
     kept = ("view_angle", "source_z", "row_lo", "row_hi", "focal_shift")
-    fields = {name: counts[name] for name in kept if name in counts}
-    scans = []
-    for b, (polynomial, raw_max, mu_water) in enumerate(bin_corrections(protocol)):
-        # the kernel multiplies by the exposure of the view
-        signal = counts["counts"].to_numpy()[b] / exposure[:, None, None]
-        projection, variance = np.zeros_like(signal), np.zeros_like(signal)
-        with one_parallel_region():
-            take_logarithm(
-                signal, signal * np.float32(dispersion[b] * growth), counts["air_counts"].to_numpy()[b], exposure,
-                np.float32(0.0), polynomial, raw_max, *window, counts["counts"].to_numpy()[b], projection,
-                variance,
-            )  # fmt: skip
-        attrs = {"mu_water_per_mm": mu_water, "threshold_kev": float(counts["threshold"][b]), "bin": b}
-        scans.append(
-            xr.Dataset(
-                {
-                    **fields,
-                    "projection": label("projection", projection, coords),
-                    "variance": label("variance", variance, coords),
-                },
-                attrs={**counts.attrs, **attrs},
-            )
-        )
-    return scans
+    attrs = {
+        "mu_water_per_mm": mu_water, "threshold_kev": float(counts["threshold"][bins.start]), "bin": bins.start
+    }  # fmt: skip
+    return xr.Dataset(
+        {
+            **{name: counts[name] for name in kept if name in counts},
+            "projection": label("projection", projection, coords),
+            "variance": label("variance", variance, coords),
+        },
+        attrs={**counts.attrs, **attrs},
+    )
 
 
-def bin_corrections(protocol: Protocol) -> list[tuple[Floats, Floats, float]]:
-    """Water correction of each bin: polynomials (1, power, channel), range (1, channel), mu of water [1/mm]."""
-    spectra = bin_spectra(protocol)
+def _water_polynomials(
+    protocol: Protocol, energy_kev: Array, spectrum: Array
+) -> tuple[Floats, Floats, float]:
+    """Water correction of a spectrum (knot, channel, energy).
+
+    Polynomials (row or 1, power, channel), range (row or 1, channel) and mu of water at the reference energy [1/mm].
+    """
     length = np.linspace(0.0, LONGEST_MM, 251)[1:]
-    water = linear_attenuation_per_mm("water", spectra.energy_kev)
+    water = linear_attenuation_per_mm("water", energy_kev)
     middle = int(np.argmin(np.abs(protocol.scanner.fan_angles_rad())))
-    out = []
-    for spectrum in spectra.bins:
-        air = spectrum.sum(axis=1)
-        raw = -np.log(np.exp(-np.outer(length, water)) @ spectrum.T / air)
-        reference = -np.log(np.exp(-REFERENCE_MM * water) @ spectrum[middle] / air[middle]) / REFERENCE_MM
-        coefficients, raw_max, _ = fit_polynomials(raw, reference * length)
-        polynomial = np.ascontiguousarray(coefficients.T[np.newaxis], np.float32)
-        assert polynomial.shape[1] == TERMS
-        out.append((polynomial, raw_max[np.newaxis].astype(np.float32), float(reference)))
-    return out
+    central = spectrum[len(spectrum) // 2, middle]
+    reference = -np.log(np.exp(-REFERENCE_MM * water) @ central / central.sum()) / REFERENCE_MM
+    polynomial, raw_max = [], []
+    for own in spectrum:
+        raw = -np.log(np.exp(-np.outer(length, water)) @ own.T / own.sum(axis=1))
+        fitted = fit_polynomials(raw, reference * length)
+        polynomial.append(fitted[0].T)
+        raw_max.append(fitted[1])
+    between = row_weights(beam_knots_mm(protocol), protocol.row_positions_mm())
+    table = np.einsum("rk,kpc->rpc", between, polynomial)
+    return (
+        np.ascontiguousarray(table, np.float32), (between @ np.array(raw_max)).astype(np.float32), float(reference)
+    )  # fmt: skip

@@ -17,7 +17,7 @@ from twinlab.kernels.spectral import polychromatic
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.keys import content_key
 from twinlab.physics.attenuation import linear_attenuation_per_mm, mass_attenuation
-from twinlab.scanner import Protocol, beam_fluence, beam_knots_mm, cell_solid_angle
+from twinlab.scanner import Protocol, beam_fluence, beam_knots_mm, cell_solid_angle, row_weights
 from twinlab.schema import refuse
 
 REFERENCE_WATER_MM = 200.0  # behind which pulse heights and the covariance of bins are taken as typical
@@ -42,10 +42,13 @@ class Spectra:
     Attributes
     ----------
     energy_kev : array (n_energy,)
-    bins : array (n_bin, n_channel, n_energy)
-        Counts.
-    products : array (n_pair, n_channel, n_energy)
+    bins : array (n_bin, n_knot, n_channel, n_energy)
+        Counts, in the rows of :func:`twinlab.scanner.beam_knots_mm`.
+    products : array (n_pair, n_knot, n_channel, n_energy)
         Mean products of the counts of two bins, summed over photons.
+    shared : array (offset, bin, other_bin)
+        Mean products of counts of neighbouring cells over the root of the product of their means, behind 20 cm of
+        water, central channel: beside in the row, beside in the column, across the corner; both sides together.
     heights : array (n_height,)
         Pulses of a cell's pixels by registered energy behind 20 cm of water, central channel.
     """
@@ -53,6 +56,7 @@ class Spectra:
     energy_kev: Array
     bins: Array
     products: Array
+    shared: Array
     heights: Array
 
 
@@ -62,30 +66,37 @@ def bin_spectra(protocol: Protocol) -> Spectra:
     Raises
     ------
     InputError
-        The detector integrates energy, the tube voltage is not above the highest threshold, or the beam varies
-        over the rows (heel, inclined rays through the bowtie).
+        The detector integrates energy, or the tube voltage is not above the highest threshold.
     """
     detector = protocol.scanner.detector
     thresholds = counting_of(detector, where=f"protocol {protocol.key}").thresholds_kev
     if protocol.kv <= thresholds[-1]:
         refuse(f"protocol {protocol.key}: kv", f"above the highest threshold {thresholds[-1]:g}", protocol.kv)
-    if beam_knots_mm(protocol).size > 1:
-        refuse("bin_spectra", "a beam alike in all rows (no heel, no oblique bowtie)", protocol.scanner.key)
-    fluence = beam_fluence(protocol)
+    cone = np.arctan(beam_knots_mm(protocol) / protocol.scanner.source_to_detector_mm)
+    fluence = beam_fluence(protocol, cone_angle_rad=cone)
     response = counting_response(detector)
     values, energy = np.asarray(fluence.to_numpy(), float), fluence["energy"].to_numpy()
-    used = (values.max(axis=0) > _NOTHING * values.max()) & (energy >= float(response["energy"][0]))
-    values, energy = values[:, used], energy[used]
+    used = (values.max(axis=(0, 1)) > _NOTHING * values.max()) & (energy >= float(response["energy"][0]))
+    values, energy = values[..., used], energy[used]
     at = response.interp(energy=energy)
-    counts, product = at["response"].to_numpy(), at["response_product"].to_numpy()[0]
+    counts, product = at["response"].to_numpy(), at["response_product"].to_numpy()
     middle = int(np.argmin(np.abs(protocol.scanner.fan_angles_rad())))
-    behind = values[middle] * np.exp(-REFERENCE_WATER_MM * linear_attenuation_per_mm("water", energy))
+    behind = values[len(cone) // 2, middle] * np.exp(
+        -REFERENCE_WATER_MM * linear_attenuation_per_mm("water", energy)
+    )
     return Spectra(
         energy,
-        counts[:, np.newaxis] * values,
-        np.stack([product[b, c] * values for b, c in pairs_of(counts.shape[0])]),
+        counts[:, np.newaxis, np.newaxis] * values,
+        np.stack([product[0, b, c] * values for b, c in pairs_of(counts.shape[0])]),
+        product[1:] @ behind / np.sqrt(np.multiply.outer(counts @ behind, counts @ behind)),
         mean_heights(response, behind, energy),
     )
+
+
+def typical(values: Array, energy_kev: Array) -> Array:
+    """Sums over energies of quantities (quantity, knot, channel, energy) behind 20 cm of water, central channel."""
+    behind = np.exp(-REFERENCE_WATER_MM * linear_attenuation_per_mm("water", energy_kev))
+    return np.asarray(values[:, values.shape[1] // 2, values.shape[2] // 2] @ behind)
 
 
 def count_correlation(spectra: Spectra) -> Array:
@@ -94,13 +105,27 @@ def count_correlation(spectra: Spectra) -> Array:
     Shape (bin, other_bin), central channel; the diagonal is 1 for Poisson numbers and larger where photons are
     counted twice.
     """
-    middle = spectra.bins.shape[1] // 2
-    behind = np.exp(-REFERENCE_WATER_MM * linear_attenuation_per_mm("water", spectra.energy_kev))
-    mean = spectra.bins[:, middle] @ behind
+    mean, product = (typical(q, spectra.energy_kev) for q in (spectra.bins, spectra.products))
     out = np.empty((mean.size, mean.size))
-    for (b, c), product in zip(pairs_of(mean.size), spectra.products, strict=True):
-        out[b, c] = out[c, b] = product[middle] @ behind / np.sqrt(mean[b] * mean[c])
+    for (b, c), value in zip(pairs_of(mean.size), product, strict=True):
+        out[b, c] = out[c, b] = value / np.sqrt(mean[b] * mean[c])
     return out
+
+
+def shared_counts(protocol: Protocol) -> tuple[NDArray[np.int64], Array]:
+    """Photons counted in two neighbouring cells, as :func:`twinlab.kernels.counts.draw_counts` takes them.
+
+    Pairs of bins that give less than a thousandth of the largest covariance are left out.
+    """
+    beside, below, corner = bin_spectra(protocol).shared
+    towards = [(0, 1, beside / 2), (1, 0, below / 2), (1, 1, corner / 4), (1, -1, corner / 4)]
+    listed = [
+        (down, along, b, c, table[b, c]) for down, along, table in towards for b, c in np.ndindex(table.shape)
+    ]
+    least = 1e-3 * max(row[-1] for row in listed)
+    listed = [row for row in listed if row[-1] > least]
+    places = np.array([row[:4] for row in listed], np.int64).reshape(-1, 4)
+    return places, np.array([row[-1] for row in listed], float)
 
 
 @dataclass(frozen=True)
@@ -108,7 +133,7 @@ class CountTables:
     """What turns line integrals into mean counts and products per mAs; made once by :func:`count_tables`.
 
     A quantity is a bin (first) or a pair of bins. ``sums`` holds, for two quantities at a time, their numbers,
-    attenuation at the nodes and the weights of both.
+    attenuation at the nodes and the weights (row or 1, node, channel) of both.
     """
 
     sums: list[tuple[tuple[int, int], Floats, Floats, Floats]]
@@ -139,21 +164,23 @@ def _count_tables(
     mu = paths["mixing"].to_numpy() @ mass_attenuation(names, spectra.energy_kev)
     training = training_paths(paths, 0.0)[:, :-1]
     quantities = np.concatenate([spectra.bins, spectra.products])
+    between = row_weights(beam_knots_mm(protocol), rows)
+    shape = between.shape[1], len(protocol.scanner.fan_angles_rad())
     n_bin, sums, error = len(spectra.bins), [], 0.0
     for two in _in_twos(n_bin):
-        first, second = (quantities[i] for i in two)
+        first, second = (quantities[i].reshape(-1, spectra.energy_kev.size) for i in two)
         rule = energy_quadrature(mu, _not_empty(first), _not_empty(second), training)
         nodes = np.zeros((rule.node.size, max(mu.shape[0], 4)), np.float32)
         nodes[:, : mu.shape[0]] = mu[:, rule.node].T
         weights = [
-            (weight[np.newaxis] * part.any()).astype(np.float32)
+            np.einsum("rk,qkc->rqc", between, weight.reshape(-1, *shape) * part.any()).astype(np.float32)
             for weight, part in ((rule.weight, first), (rule.weight2, second))
         ]
         sums.append((two, nodes, weights[0], weights[1]))
         error = max(error, rule.error) if two[0] < n_bin else error
     gain = cell_solid_angle(protocol, row_mm=rows).to_numpy() * _REFERENCE_AREA_MM2
     gain = gain * protocol.scanner.detector.fill_factor * output_factor
-    air = quantities.sum(axis=2)[:, np.newaxis] * gain
+    air = np.einsum("rk,qkc->qrc", between, quantities.sum(axis=3)) * gain
     return CountTables(sums, n_bin, gain.astype(np.float32), air, error)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,15 +14,19 @@ from numpy.typing import ArrayLike, NDArray
 from twinlab.ct.basis import mass_paths
 from twinlab.ct.quadrature import energy_quadrature
 from twinlab.ct.spectral.measurements import Measurements
-from twinlab.kernels.decompose import MOST, decompose_rays
+from twinlab.kernels.decompose import decompose_rays
+from twinlab.kernels.decompose_ray import MOST
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.physics.attenuation import mass_attenuation
 from twinlab.schema import label, refuse
 
 Array = NDArray[np.float64]
+Floats = NDArray[np.float32]
 
 
-def decompose(measurements: Measurements, *, materials: Sequence[str] = ("water", "iodine")) -> xr.Dataset:
+def decompose(
+    measurements: Measurements, *, materials: Sequence[str] = ("water", "iodine"), covariance: bool = True
+) -> xr.Dataset:
     """Line integrals of basis materials that explain the readings of each ray best.
 
     No polynomial and no calibration: the model of the scan itself is solved, by Fisher scoring of the
@@ -34,13 +40,16 @@ def decompose(measurements: Measurements, *, materials: Sequence[str] = ("water"
         :func:`twinlab.ct.spectral.measurements_of_scans`.
     materials : sequence of str
         Two to four basis materials, at most as many as measurements. "iodine" stands for the element.
+    covariance : bool
+        Return ``basis_covariance``, which takes more memory than all the rest.
 
     Returns
     -------
     Dataset
         ``basis_path`` (basis_material, view, row, channel) [g/cm2] and ``basis_covariance``
         (basis_material, other_material, view, row, channel), the bound of Cramer and Rao at the estimate;
-        geometry and attrs of the rays, ``unconverged`` (number of rays) in attrs.
+        geometry and attrs of the rays. In attrs ``slow_rays``, the number of rays that took the way of few
+        quanta (one by one), and ``unconverged``, those of them that did not converge.
 
     Raises
     ------
@@ -59,24 +68,28 @@ def decompose(measurements: Measurements, *, materials: Sequence[str] = ("water"
     (quasi-likelihood).
     """
     names = _checked(measurements, materials)
-    mu, weight = _model(measurements.spectra, names)
+    model = _model(measurements, names)
     shape = measurements.transmission.shape[1:]
     path = np.zeros((len(names), *shape), np.float32)
-    covariance = np.zeros((len(names), len(names), *shape), np.float32)
-    failed = np.zeros(shape[0], np.int64)
+    views = shape[0] if covariance else 0
+    spread = np.zeros((len(names), len(names), views, *shape[1:]), np.float32)
+    slow, failed = np.zeros(shape[0], np.int64), np.zeros(shape[0], np.int64)
     geometry = measurements.geometry
     window = geometry["row_lo"].to_numpy(), geometry["row_hi"].to_numpy()
+    precision = np.linalg.inv(measurements.correlation)
+    half = np.linalg.cholesky(precision).astype(np.float32)
     with one_parallel_region():
         decompose_rays(
-            measurements.transmission, measurements.quanta, mu, weight, np.linalg.inv(measurements.correlation),
-            *window, path, covariance, failed,
+            measurements.transmission, measurements.quanta, model.mu, model.weight, precision, half, model.first,
+            model.power, model.coefficient, *window, path, spread, slow, failed,
         )  # fmt: skip
     coords: dict[str, Any] = {n: geometry[n] for n in ("row", "fan_angle", "u") if n in geometry.coords}
     coords["basis_material"] = list(names)
-    return geometry.assign(
-        basis_path=label("basis_path", path, coords),
-        basis_covariance=label("basis_covariance", covariance, {**coords, "other_material": list(names)}),
-    ).assign_attrs(unconverged=int(failed.sum()))
+    data = {"basis_path": label("basis_path", path, coords)}
+    if covariance:
+        named = {**coords, "other_material": list(names)}
+        data["basis_covariance"] = label("basis_covariance", spread, named)
+    return geometry.assign(data).assign_attrs(unconverged=int(failed.sum()), slow_rays=int(slow.sum()))
 
 
 def path_covariance(
@@ -142,11 +155,9 @@ def _checked(measurements: Measurements, materials: Sequence[str]) -> tuple[str,
         refuse("decompose: measurements", f"{n} of one shape (measurement, view, row, channel)", shapes)
     slopes = np.empty((n, len(names)))
     for s, (energy, spectrum) in enumerate(measurements.spectra):
-        slopes[s] = (
-            mass_attenuation(list(names), energy)
-            @ spectrum[spectrum.shape[0] // 2]
-            / spectrum[spectrum.shape[0] // 2].sum()
-        )
+        flat = np.asarray(spectrum).reshape(-1, np.size(energy))
+        middle = flat[len(flat) // 2]
+        slopes[s] = mass_attenuation(list(names), energy) @ middle / middle.sum()
     singular = np.linalg.svd(slopes / np.linalg.norm(slopes, axis=0), compute_uv=False)
     if singular[-1] < 1e-4 * singular[0]:
         refuse(
@@ -155,23 +166,70 @@ def _checked(measurements: Measurements, materials: Sequence[str]) -> tuple[str,
     return names
 
 
-def _model(spectra: Sequence[tuple[Array, Array]], names: Sequence[str]) -> tuple[Array, Array]:
-    """Attenuation (measurement, node, material) and weights (measurement, node, channel) of few energies."""
+@dataclass(frozen=True)
+class _Model:
+    """What the compiled loop takes, see :func:`twinlab.kernels.decompose.decompose_rays`."""
+
+    mu: Floats
+    weight: Floats
+    first: Floats
+    power: NDArray[np.int64]
+    coefficient: Floats
+
+
+def _model(measurements: Measurements, names: Sequence[str]) -> _Model:
+    """Few energies that serve all measurements, and the polynomial from which rays start."""
+    paths = _paths(names)
+    energy = np.unique(np.concatenate([e for e, _ in measurements.spectra]))
+    mu = mass_attenuation(list(names), energy)
+    knots = measurements.between.shape[1]
+    n_channel = measurements.transmission.shape[3]
+    spectra = np.zeros((len(measurements.spectra), knots, n_channel, energy.size))
+    for s, (own, spectrum) in enumerate(measurements.spectra):
+        placed = np.asarray(spectrum).reshape(knots, n_channel, own.size)
+        spectra[s][..., np.searchsorted(energy, own)] = placed / placed.sum(axis=2, keepdims=True)
+    rule = energy_quadrature(mu, *2 * [spectra.reshape(-1, energy.size)], paths)
+    weight = rule.weight.reshape(-1, len(spectra), knots, n_channel)
+    between = np.einsum("rk,qskc->rsqc", measurements.between, weight)
+    middle = np.einsum("k,skce->sce", measurements.between.mean(axis=0), spectra)
+    start = _start(middle, mu, paths)
+    return _Model(
+        np.ascontiguousarray(mu[:, rule.node].T, np.float32),
+        np.ascontiguousarray(between, np.float32),
+        *start,
+    )
+
+
+def _paths(names: Sequence[str]) -> Array:
+    """Line integrals at which the model must hold, (path, material)."""
     paths = mass_paths(names)
-    if "water" in names:
-        paths[:, list(names).index("water")] += paths[:, -1]
-        paths = paths[:, :-1]
-    else:
-        paths = paths[paths[:, -1] == 0.0, :-1]
-    rules = []
-    for energy, spectrum in spectra:
-        mu = mass_attenuation(list(names), energy)
-        rule = energy_quadrature(mu, spectrum, spectrum, paths)
-        rules.append((mu[:, rule.node].T, rule.weight / spectrum.sum(axis=1)))
-    n_node = max(len(mu) for mu, _ in rules)
-    mu_all = np.zeros((len(rules), n_node, len(names)))
-    weight_all = np.zeros((len(rules), n_node, rules[0][1].shape[1]))
-    for s, (mu, weight) in enumerate(rules):
-        mu_all[s, : len(mu)] = mu
-        weight_all[s, : len(mu)] = weight
-    return mu_all, weight_all
+    if "water" not in names:
+        return paths[paths[:, -1] == 0.0, :-1]
+    paths[:, list(names).index("water")] += paths[:, -1]
+    return np.unique(paths[:, :-1], axis=0)
+
+
+def _start(spectra: Array, mu: Array, paths: Array) -> tuple[Floats, NDArray[np.int64], Floats]:
+    """Polynomials from logarithms to line integrals, for each channel by least squares over ``paths``.
+
+    Their variables are as many combinations of the logarithms as there are materials: the linear estimates at
+    the middle of the paths. Errors of some per cent, which two or three steps remove.
+    """
+    n_mat, n_channel = mu.shape[0], spectra.shape[1]
+    degree = {2: 4, 3: 3}.get(n_mat, 2)
+    power = np.array([p for p in itertools.product(range(degree + 1), repeat=n_mat) if 0 < sum(p) <= degree])
+    through = np.exp(-paths @ mu)
+    reading = np.einsum("sce,pe->csp", spectra, through)
+    slope = np.einsum("sce,pe,ke->cskp", spectra, through, mu, optimize=True) / reading[:, :, np.newaxis]
+    linear = np.linalg.pinv(
+        slope[..., np.argsort(paths.sum(axis=1))[len(paths) // 2]]
+    )  # (channel, material, s)
+    variable = np.einsum("cks,csp->ckp", linear, -np.log(reading))
+    terms = np.prod(variable[:, np.newaxis] ** power[np.newaxis, :, :, np.newaxis], axis=2)
+    size = np.abs(terms).max(axis=2, keepdims=True)
+    solved = np.linalg.pinv((terms / size).transpose(0, 2, 1), rcond=1e-7) @ paths
+    coefficient = (solved / size).transpose(1, 2, 0)
+    first = -linear.transpose(1, 2, 0)
+    assert first.shape[2] == n_channel
+    # logarithms of transmissions are negative: the sign of the combinations is turned
+    return np.ascontiguousarray(first, np.float32), power, np.ascontiguousarray(coefficient, np.float32)

@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from twinlab.ct.detector import detected_spectrum
 from twinlab.ct.spectral.counted import bin_spectra
+from twinlab.ct.spectral.measurements import knot_spectra
 from twinlab.ct.spectral.monoenergetic import _in_range
 from twinlab.kernels.device import namespace
 from twinlab.physics.attenuation import linear_attenuation_per_mm, mass_attenuation
@@ -108,13 +108,13 @@ def iodine_sensitivity(
             found = bin_spectra(protocol)
             spectra += [(found.energy_kev, spectrum) for spectrum in found.bins]
         else:
-            spectra.append(detected_spectrum(protocol))
+            spectra.append(knot_spectra(protocol))
     if not spectra:
         refuse("iodine_sensitivity: protocols", "a protocol or more", "none")
     length = np.arange(0.0, 600.0, 0.5)
     out = []
     for energy, spectrum in spectra:
-        middle = spectrum[spectrum.shape[0] // 2]
+        middle = spectrum[spectrum.shape[0] // 2, spectrum.shape[1] // 2]
         water = linear_attenuation_per_mm("water", energy)
         logarithm = -np.log(np.exp(-np.outer(length, water)) @ middle)
         both = (

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from twinlab.ct.corrections import water_correction
 from twinlab.ct.detector import detected_spectrum
 from twinlab.ct.spectral.counted import bin_spectra, noise_growth, without_pile_up
-from twinlab.scanner import Protocol
+from twinlab.scanner import Protocol, beam_knots_mm, row_weights
 from twinlab.schema import check, refuse
 
 _NEWTON = 6  # steps that undo a water correction: the slope changes little
@@ -31,8 +31,10 @@ class Measurements:
         Readings relative to air.
     quanta : float32 array (measurement, view, row, channel)
         Effective quanta (mean squared over variance) of the ray without an object.
-    spectra : list of (energy_kev, spectrum (channel, energy)), one for each measurement
+    spectra : list of (energy_kev, spectrum (knot, channel, energy)), one for each measurement
         Readings without an object by photon energy; any scale.
+    between : array (row, knot)
+        Weights of the rows of :func:`twinlab.scanner.beam_knots_mm`; (1, 1) where all rows are alike.
     correlation : array (measurement, measurement)
         Covariance of readings over the root of the product of their effective quanta.
     geometry : Dataset
@@ -42,6 +44,7 @@ class Measurements:
     transmission: Floats
     quanta: Floats
     spectra: list[tuple[Array, Array]]
+    between: Array
     correlation: Array
     geometry: xr.Dataset
 
@@ -69,6 +72,7 @@ def measurements_of_bins(counts: xr.Dataset, protocol: Protocol) -> Measurements
         (counts["counts"].to_numpy() / air).astype(np.float32),
         (air / noise_growth(counts, protocol)).astype(np.float32),
         [(spectra.energy_kev, spectrum) for spectrum in spectra.bins],
+        _between(counts, protocol),
         counts["count_correlation"].to_numpy().astype(float),
         _geometry(counts),
     )
@@ -109,10 +113,23 @@ def measurements_of_scans(scans: Sequence[tuple[xr.Dataset, Protocol]]) -> Measu
             quanta.append((1.0 / np.maximum(variance * through, 1e-20)).astype(np.float32))
         else:
             quanta.append(np.ones(raw.shape, np.float32))
-        spectra.append(detected_spectrum(protocol))
+        spectra.append(knot_spectra(protocol))
+    if len({spectrum.shape[:2] for _, spectrum in spectra}) > 1:
+        refuse("measurements_of_scans", "beams that all vary over the rows, or all do not", "some of both")
     return Measurements(
-        np.stack(transmission), np.stack(quanta), spectra, np.eye(len(scans)), _geometry(first)
-    )
+        np.stack(transmission), np.stack(quanta), spectra, _between(first, scans[0][1]), np.eye(len(scans)),
+        _geometry(first),
+    )  # fmt: skip
+
+
+def knot_spectra(protocol: Protocol) -> tuple[Array, Array]:
+    """Energies, and detected spectra (knot, channel, energy) in the rows of :func:`twinlab.scanner.beam_knots_mm`."""
+    found = [detected_spectrum(protocol, row_mm=float(row)) for row in beam_knots_mm(protocol)]
+    return found[0][0], np.stack([spectrum for _, spectrum in found])
+
+
+def _between(scan: xr.Dataset, protocol: Protocol) -> Array:
+    return row_weights(beam_knots_mm(protocol), scan["row"].to_numpy())
 
 
 def _undo(projection: Array, correction: xr.Dataset) -> tuple[Array, Array]:
