@@ -268,3 +268,11 @@ def test_wrong_blades(chest):
         tube_runs(chest, view, mas, weight=-np.ones(len(view)))
     with pytest.raises(InputError, match="collimator_distance_mm"):
         type(chest.scanner).make({**chest.scanner.model_dump(), "collimator_distance_mm": 900.0}, where="x")
+
+
+def test_stations_without_blades_are_those_of_the_first_beam(chest):
+    """Four columns are enough for one tube: the same photons."""
+    view = np.array([[0.3, 5.0, 0.1, 2.0], [2.0, 25.0, 0.1, 2.0]])
+    source, _ = beam_source(chest, view, isocentre_mm=(0.0, 0.0))
+    short = source._replace(stations=np.ascontiguousarray(source.stations[:, :4]))
+    np.testing.assert_array_equal(rays(source, 500), rays(short, 500))

@@ -18,6 +18,7 @@ STATION_VALUES = 7
 _HALF = np.float32(0.5)
 _ONE = np.float32(1.0)
 _ZERO = np.float32(0.0)
+_FAR = np.float32(1e9)
 _PER_UNIT = np.float32(1.0 / ENERGY_UNIT_KEV)
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
@@ -40,9 +41,13 @@ def _gantry(source, a, b, c, d, step, history, k0, k1):
     p, q, r, s = draw(step, history, k0, k1)
     step += _NEXT
     view = alias_draw(source.view_probability, source.view_alias, d, p)
-    beam = np.int32(source.stations[view, 4])
-    low = source.stations[view, 5]
-    high = source.stations[view, 6]
+    beam = np.int32(0)
+    low = -_FAR
+    high = _FAR
+    if source.stations.shape[1] > 4:
+        beam = np.int32(source.stations[view, 4])
+        low = source.stations[view, 5]
+        high = source.stations[view, 6]
     o = beam * np.int32(BEAM_VALUES)
     n_energy = np.int32(source.energy.shape[0])
     n = np.int32(source.probability.shape[0]) // source.kind[1]
@@ -106,7 +111,8 @@ def emit(source, history, k0, k1):
     view's beam (``stations`` column 4) has an alias table over bins of cone angle, fan angle and energy;
     within a bin fan angle and sine of the cone angle are uniform. A photon that the collimator's blades
     stop is drawn again: it passes where the tangent of its cone angle, plus the place on the focal spot
-    over the distance of the blades, lies within columns 5 and 6 of the view. ``geometry`` holds for each
+    over the distance of the blades, lies within columns 5 and 6 of the view (four columns: the first beam,
+    and no blades). ``geometry`` holds for each
     beam radius, isocentre x and y, low fan angle, fan bin width, low and bin width of the sine of the cone
     angle, length and width of the focal spot, 1 over the distance of the blades, whether these are
     straight, and the lean of the gantry; ``kind[1]`` is the number of beams, ``kind[2]`` that of cone bins.
