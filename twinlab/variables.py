@@ -219,6 +219,8 @@ def _registry() -> dict[str, Variable]:
         ("effective_dose_contained", "", "mSv", "effective dose with nothing outside the images"),
         ("weight_covered", "", "1", "share of the tissue weights inside the images"),
         ("dlp", "", "mGy cm", "dose-length product"),
+        ("dlp_sd", "", "mGy cm", "standard uncertainty of dlp (statistical)"),
+        ("effective_dose_dlp_sd", "", "mSv", "standard uncertainty of effective_dose_dlp (statistical)"),
         (
             "effective_dose_dlp",
             "",
@@ -230,6 +232,8 @@ def _registry() -> dict[str, Variable]:
         ("ssde", "z", "mGy", "size-specific dose estimate of the slice"),
         ("ctdi_vol_mean", "", "mGy", "volume CTDI, mean over the scan"),
         ("ssde_mean", "", "mGy", "size-specific dose estimate, mean over the scan"),
+        ("ctdi_vol_mean_sd", "", "mGy", "standard uncertainty of ctdi_vol_mean (statistical)"),
+        ("ssde_mean_sd", "", "mGy", "standard uncertainty of ssde_mean (statistical)"),
         ("dvh", "organ_id dose_level", "1", "share of the organ's volume that receives the dose or more"),
         (
             "dvh_differential",
