@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "hu": ["ct_scale", "hu_to_tissue", "tissue_to_hu"],
         "nifti": ["read_image", "read_labels"],
         "patient": ["from_dicom", "from_image", "from_nifti"],
+        "raw": ["from_raw"],
         "recipes": ["Recipe", "from_recipe", "list_recipes", "load_recipe"],
         "grid": ["crop", "extend", "resample", "resample_to"],
         "size": ["water_equivalent_diameter"],
