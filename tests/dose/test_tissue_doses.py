@@ -130,6 +130,27 @@ def test_merged_labels_give_the_same_dose_and_the_exact_sd(lobes):
     assert sd == pytest.approx(apart_sd, rel=0.1)
 
 
+def test_the_outermost_layer_is_skin_where_none_is_labelled(lobes):
+    body = lobes["organ"].values
+    rest = lobes.assign(organ=label("organ", np.where(body == 5, 1000, body), dict(lobes["organ"].coords)))
+    rest["organ_name"] = label(
+        "organ_name",
+        np.array(["outside", "lung_left", "lung_right", "body"], object),
+        {"organ_id": [0, 10, 11, 1000]},
+    )
+    merged = dose.merge_tissues(rest.drop_vars("organ_name").assign(rest[["organ_name"]]), sex="male")
+    skin = merged["organ"].values == 1001
+    inside = body[0] > 0
+    surface = inside & ~(
+        np.roll(inside, 1, 0) & np.roll(inside, -1, 0) & np.roll(inside, 1, 1) & np.roll(inside, -1, 1)
+    )
+    np.testing.assert_array_equal(skin[5], surface & (body[5] == 5))  # a lung at the surface stays a lung
+    assert merged.attrs["skin"] == "outermost voxels of the body, 10 x 10 mm"
+    again = dose.merge_tissues(merged, sex="male")
+    assert again.attrs["skin"] == "labels"
+    np.testing.assert_array_equal(again["organ"], merged["organ"])
+
+
 def test_skeleton_fills_marrow_and_bone_surface():
     skeleton = organ_table({"liver": (1.0, 0.1, 1.0)}).drop_vars("organ_cut")
     for target, value in (("red_marrow", 5.0), ("endosteum", 7.0)):

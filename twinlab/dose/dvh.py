@@ -68,16 +68,20 @@ def dose_volume_histogram(
     """
     ids, names = _check(dose, phantom, organs)
     levels = _levels(dose, levels_mgy)
-    organ = phantom["organ"].values
     solid = (phantom["density"].values >= GAS_G_CM3) & np.isfinite(dose["dose"].values)
     voxel_cm3 = float(np.prod(check_phantom(phantom, where="dose_volume_histogram"))) / 1000.0
     percent, threshold = (np.asarray(v, float) for v in (volume_percent, threshold_mgy))
+    # voxels once in the order of their organs: organs are then slices
+    voxels = np.flatnonzero(solid & np.isin(phantom["organ"].values, ids))
+    organ = phantom["organ"].values.ravel()[voxels]
+    order = np.argsort(organ, kind="stable")
+    doses, noise = (dose[k].values.ravel()[voxels[order]].astype(float) for k in ("dose", "dose_sd"))
+    low, high = (np.searchsorted(organ[order], ids, side) for side in ("left", "right"))
     columns: dict[str, list[Any]] = {}
-    for organ_id in ids:
-        chosen = solid & (organ == organ_id)
+    for first, last in zip(low, high, strict=True):
         one = _one(
-            dose["dose"].values[chosen].astype(float),
-            dose["dose_sd"].values[chosen].astype(float),
+            doses[first:last],
+            noise[first:last],
             levels,
             voxel_cm3,
             percent,

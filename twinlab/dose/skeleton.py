@@ -103,23 +103,25 @@ def _kerma_per_fluence(names: list[str], energy: np.ndarray, fluence: np.ndarray
 
 
 def _bone_kerma(dose: xr.Dataset, phantom: xr.Dataset, chosen: np.ndarray, kerma: np.ndarray) -> np.ndarray:
-    """Mass-weighted kerma per fluence of each chosen label."""
-    ids = dose["organ_id"].values
-    out = np.zeros(ids.size)
+    """Mass-weighted kerma per fluence of each chosen label; refuses another phantom than that of the dose."""
     spacing = check_phantom(phantom, where="marrow_dose")
-    organ, density = phantom["organ"].values, phantom["density"].values
+    ids = dose["organ_id"].values.astype(np.int64)
+    mass = np.zeros(int(max(ids.max(), phantom["organ_id"].values.max())) + 1)
+    sums = np.zeros_like(mass)
+    for organ, density, material in zip(
+        phantom["organ"].values, phantom["density"].values, phantom["material"].values, strict=True
+    ):
+        flat = organ.ravel()
+        mass += np.bincount(flat, weights=density.ravel(), minlength=mass.size)
+        sums += np.bincount(flat, weights=(density * kerma[material]).ravel(), minlength=mass.size)
     for i in np.flatnonzero(chosen):
-        voxels = organ == ids[i]
-        mass = density[voxels].astype(float)
-        given = float(dose["organ_mass"][i])
-        if abs(mass.sum() * np.prod(spacing) / 1000.0 - given) > 1e-3 * given:
+        given, found = float(dose["organ_mass"][i]), mass[ids[i]] * np.prod(spacing) / 1000.0
+        if abs(found - given) > 1e-3 * given:
+            name = dose["organ_name"].values[i]
             refuse(
-                f"marrow_dose: mass of {dose['organ_name'].values[i]}",
-                f"{given:.6g} g, as in the dose (the phantom of that run)",
-                f"{mass.sum() * np.prod(spacing) / 1000.0:.6g} g",
+                f"marrow_dose: mass of {name}", f"{given:.6g} g (the phantom of that run)", f"{found:.6g} g"
             )
-        out[i] = mass @ kerma[phantom["material"].values[voxels]] / mass.sum()
-    return out
+    return np.where(chosen, sums[ids] / np.maximum(mass[ids], 1e-30), 0.0)
 
 
 def marrow_dose(

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from scipy import ndimage
 
 from twinlab.dose.tables import check_sex, labelled, mapping
 from twinlab.keys import content_key
 from twinlab.phantom import check_phantom, organ_names
-from twinlab.phantom.build import RESERVED_ORGANS
+from twinlab.phantom.build import OUTSIDE, RESERVED_ORGANS, SKIN
 from twinlab.schema import check, label, refuse
 
 _OF_SKELETON = {"red_marrow": "red_marrow", "bone_surface": "endosteum"}
@@ -49,7 +50,9 @@ def merge_tissues(phantom: xr.Dataset, *, sex: str) -> xr.Dataset:
     """Phantom whose labels are whole tissues, so that the transport scores their sd exactly.
 
     The labels of one tissue (five lobes, both kidneys) become one label of its name. Bones keep their labels,
-    because marrow needs them (:func:`twinlab.dose.marrow_dose`), and so does what belongs to no tissue.
+    because marrow needs them (:func:`twinlab.dose.marrow_dose`), and so does what belongs to no tissue. Where
+    nothing is labelled skin, the outermost layer of voxels of the body in each slice becomes skin, whatever
+    the size of a voxel.
 
     Parameters
     ----------
@@ -60,32 +63,49 @@ def merge_tissues(phantom: xr.Dataset, *, sex: str) -> xr.Dataset:
     Returns
     -------
     Dataset
-        A Phantom; ``attrs["merged"]`` lists what was joined.
+        A Phantom; ``attrs["merged"]`` lists what was joined, ``attrs["skin"]`` says where the skin is from.
 
     Raises
     ------
     InputError
         Not a Phantom, or another sex.
     """
-    check_phantom(phantom, where="merge_tissues")
+    _, dy, dx = check_phantom(phantom, where="merge_tissues")
     check_sex(sex, "merge_tissues")
     names = organ_names(phantom)
     ids, labels = list(names), [names[i] for i in names]
     organ = phantom["organ"].values.copy()
-    merged = []
-    for tissue, row in _tissues(sex).items():
+    table = _tissues(sex)
+    merged, skin, of_tissue = [], f"outermost voxels of the body, {dy:g} x {dx:g} mm", set()
+    for tissue, row in table.items():
         member = [i for i, m in zip(ids, labelled(labels, row["labels"]), strict=True) if m]
-        if len(member) > 1 and not set(member) & set(RESERVED_ORGANS):
+        of_tissue |= set(member)
+        if tissue == "skin" and np.isin(organ, member).any():
+            skin = "labels"
+        elif len(member) > 1:
             organ[np.isin(organ, member)] = member[0]
             names = {i: n for i, n in names.items() if i not in member[1:]} | {member[0]: tissue}
             merged.append(f"{tissue} ({len(member)})")
+    if skin != "labels":
+        layer = _outermost(organ) & ~np.isin(organ, list(of_tissue))
+        organ[layer] = SKIN
+        names |= {SKIN: RESERVED_ORGANS[SKIN]} if layer.any() else {}
     values = np.array([names[i] for i in sorted(names)], dtype=object)
     out = phantom.drop_dims("organ_id")
     out["organ"] = label("organ", organ, {a: phantom[a].values for a in "zyx"})
     out["organ_name"] = label("organ_name", values, {"organ_id": np.array(sorted(names), np.uint16)})
-    out.attrs = {**phantom.attrs, "merged": ", ".join(merged)}
+    out.attrs = {**phantom.attrs, "merged": ", ".join(merged), "skin": skin}
     out.attrs["key"] = content_key(out)
     return out
+
+
+def _outermost(organ: np.ndarray) -> np.ndarray:
+    """Voxels of the body that touch the outside in their slice; the edges of the image are no surface."""
+    layer = np.zeros(organ.shape, bool)
+    for k, row in enumerate(organ):
+        body = ndimage.binary_fill_holes(row != OUTSIDE)
+        layer[k] = body & ~ndimage.binary_erosion(body, border_value=1) & (row != OUTSIDE)
+    return layer
 
 
 def tissue_doses(dose: xr.Dataset, *, sex: str, skeleton: xr.Dataset | None = None) -> xr.Dataset:
