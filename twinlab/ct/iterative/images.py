@@ -17,7 +17,7 @@ from twinlab.ct.iterative import priors, solvers
 from twinlab.ct.iterative.operator import System, axis, readings, system
 from twinlab.ct.iterative.slices import at_heights, averages, voxel_centres
 from twinlab.ct.provenance import image_attrs
-from twinlab.kernels.device import Device, resolve
+from twinlab.kernels.device import Device, host, namespace, resolve
 from twinlab.schema import label, refuse
 
 Array = NDArray[Any]
@@ -84,8 +84,9 @@ def reconstruct(
     nonnegative : bool
         No attenuation below 0; "cgls" cannot.
     initial : DataArray (z, y, x) in HU on ``grid``, "fbp" or "zero"
-    device : str
-        The iterations run on the processor; "cuda" is refused.
+    device : "auto", "cpu" or "cuda"
+        Where the operator and its arrays are; "auto": a CUDA device where there is one. Images of both differ by
+        rounding of ray lengths (``docs/methods/gpu.md``).
     progress : bool
         Say the expected time, and show a bar.
 
@@ -104,12 +105,13 @@ def reconstruct(
     ----------
     See :mod:`twinlab.ct.iterative.solvers` and ``docs/methods/iterative.md``.
     """
-    n, n_subsets = _settings(method, prior, beta, delta_hu, iterations, subsets, relaxation, device)
+    n, n_subsets = _settings(method, prior, beta, delta_hu, iterations, subsets, relaxation)
+    place = resolve(device, where="iterative")
     begin = time.perf_counter()
-    thickness, scan = _slices(projections, protocol, grid, slice_thickness_mm)
+    thickness, scan = _slices(projections, protocol, grid, slice_thickness_mm, place)
     n_subsets = max(1, min(n_subsets, scan.views.size // _LEAST_VIEWS))
-    data, weight = readings(projections, scan, weighted=method == "pwls")
-    image = _start(initial, projections, grid, scan)
+    data, weight = map(scan.put, readings(projections, scan, weighted=method == "pwls"))
+    image = scan.put(_start(initial, projections, grid, scan, place))
     row_sums, column_sums, seconds = _first_look(scan, data, weight)
     if progress:
         words = f"{method}: {n} iterations of {scan.views.size} views, about {n * seconds:.0f} s"
@@ -120,7 +122,7 @@ def reconstruct(
     steps = _steps(method, scan, data, weight, image, penalty, n_subsets, relaxation, nonnegative, row_sums)
     image, cost, interrupted = _run(steps, image, n, progress, method)
     return _labelled(
-        image,
+        host(image),
         scan,
         np.atleast_1d(np.asarray(grid["z"], float)),
         thickness,
@@ -143,7 +145,7 @@ def reconstruct(
 
 def _settings(
     method: str, prior: str, beta: float, delta_hu: float, iterations: int | None, subsets: int | None,
-    relaxation: float, device: Device,
+    relaxation: float,
 ) -> tuple[int, int]:  # fmt: skip
     """Number of iterations and of subsets; everything that can be refused without the data is."""
     if method not in ITERATIONS:
@@ -164,30 +166,32 @@ def _settings(
         refuse("iterative: subsets", "a whole number from 1", subsets)
     if n_subsets > 1 and method not in SUBSETS:
         refuse(f"iterative: subsets of {method!r}", "1", subsets)
-    if device == "cuda":
-        refuse("iterative: device", "'cpu' or 'auto': the transpose has no GPU kernel", repr(device))
-    resolve("cpu" if device == "auto" else device, where="iterative")
     return int(n), int(n_subsets)
 
 
 def _slices(
-    projections: xr.Dataset, protocol: Any, grid: Mapping[str, Any], thickness: float | None
+    projections: xr.Dataset, protocol: Any, grid: Mapping[str, Any], thickness: float | None, device: Device
 ) -> tuple[float, System]:
     """Thickness of the slices [mm] and the operator for voxels that fill them."""
     if thickness is None and protocol is not None:
         thickness = protocol.slice_thickness_mm
     if thickness is None:
-        scan = system(projections, grid)
+        scan = system(projections, grid, device=device)
         return scan.spacing_mm[0], scan
     if not thickness > 0:
         refuse("iterative: slice_thickness_mm", "a number above 0", thickness)
     z, step = axis(grid, "z", float(thickness))
     voxel_z, height = voxel_centres(z, step, float(thickness))
-    return float(thickness), system(projections, {**grid, "z": voxel_z}, slice_mm=height)
+    fine = {**grid, "z": voxel_z}
+    return float(thickness), system(projections, fine, slice_mm=height, device=device)
 
 
 def _start(
-    initial: xr.DataArray | str, projections: xr.Dataset, grid: Mapping[str, Any], scan: System
+    initial: xr.DataArray | str,
+    projections: xr.Dataset,
+    grid: Mapping[str, Any],
+    scan: System,
+    device: Device,
 ) -> Array:
     """First image in units of water on the padded grid; slices beyond the wanted ones repeat the outermost."""
     z = np.atleast_1d(np.asarray(grid["z"], float))
@@ -198,7 +202,9 @@ def _start(
         if initial != "fbp":
             refuse("iterative: initial", "an image, 'fbp' or 'zero'", repr(initial))
         thickness = max(scan.spacing_mm[0], scan.row_mm)
-        found = recon.reconstruct(projections, grid=grid, kernel="smooth", slice_thickness_mm=thickness)
+        found = recon.reconstruct(
+            projections, grid=grid, kernel="smooth", slice_thickness_mm=thickness, device=device
+        )
         hu = found.to_numpy()
     else:
         hu = np.asarray(initial, np.float32)
@@ -210,15 +216,17 @@ def _start(
 
 def _first_look(scan: System, data: Array, weight: Array) -> tuple[Array, Array, float]:
     """Row sums and column sums of the operator, seconds of an iteration; refuses a body beyond the grid."""
-    few = slice(0, 1)
-    one = np.ones(scan.shape, np.float32)
+    few, xp = slice(0, 1), namespace(data)
+    one = scan.put(np.ones(scan.shape))
     scan.adjoint(scan.forward(one, few), few)  # compiles, or loads what was compiled
     begin = time.perf_counter()
     row_sums = scan.forward(one)
-    column_sums = scan.adjoint(np.where(weight > 0, np.float32(1.0), np.float32(0.0)))
+    column_sums = scan.adjoint(xp.astype(weight > 0, xp.float32))
+    float(xp.sum(column_sums))  # waits for the device
     seconds = time.perf_counter() - begin
     missing = (weight > 0) & (row_sums <= 0.0)
-    beyond = float(data[missing].mean()) if missing.any() else 0.0
+    n_missing = int(xp.sum(xp.astype(missing, xp.int64)))
+    beyond = float(xp.sum(xp.where(missing, data, xp.zeros_like(data)))) / n_missing if n_missing else 0.0
     if beyond > _OUTSIDE:
         refuse(
             "iterative: grid", "a grid that holds the whole body", f"line integrals of {beyond:.2g} beside it"
@@ -234,11 +242,13 @@ def _penalty(
     ``A'W1 / A'1`` is the mean weight of the rays through a voxel [Fessler and Rogers 1996, eq. 22], and
     ``A'1`` times a voxel's width of water about the diagonal of ``A'A``.
     """
-    certainty = scan.adjoint(weight) / np.maximum(column_sums, 1e-6 * column_sums.max())
-    certainty = np.maximum(certainty, _FAINT * np.median(certainty[column_sums > 0]))
-    inner = column_sums[scan.wanted]
+    xp = namespace(weight)
+    certainty = scan.adjoint(weight) / xp.maximum(column_sums, 1e-6 * xp.max(column_sums))
+    sums = host(column_sums)  # medians are not in the array standard
+    middle = float(np.median(host(certainty)[sums > 0]))
+    inner = sums[scan.wanted]
     diagonal = float(np.median(inner[inner > 0])) * scan.mu_water_per_mm * scan.spacing_mm[2]
-    strength = (beta * diagonal * certainty).astype(np.float32)
+    strength = (beta * diagonal) * xp.clip(certainty, min=_FAINT * middle)
     return priors.make(name, strength, delta=delta, spacing_mm=scan.spacing_mm)
 
 

@@ -16,6 +16,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from twinlab.ct.gantry import geometry_of
+from twinlab.kernels import cuda_memory
+from twinlab.kernels.cuda_adjoint import adjoint_on_device
+from twinlab.kernels.cuda_project import project_on_device
+from twinlab.kernels.device import Device, namespace, resolve
 from twinlab.kernels.project import detector_rays, project
 from twinlab.kernels.project_adjoint import project_adjoint
 from twinlab.schema import check, refuse
@@ -36,6 +40,8 @@ class System:
         row, channel). ``views`` is a slice of the operator's views.
     adjoint : callable (projections, views=ALL) -> image
         Transpose of ``forward``.
+    put : callable (array) -> array
+        A NumPy array as ``forward`` and ``adjoint`` take it: float32, of CuPy where they run on a CUDA device.
     z, y, x : array
         Voxel centres of the padded grid [mm].
     wanted : slice
@@ -51,6 +57,7 @@ class System:
 
     forward: Callable[..., Array]
     adjoint: Callable[..., Array]
+    put: Callable[[Array], Any]
     z: NDArray[np.float64]
     y: NDArray[np.float64]
     x: NDArray[np.float64]
@@ -71,7 +78,13 @@ class System:
         return part
 
 
-def system(projections: xr.Dataset, grid: Mapping[str, Any], *, slice_mm: float | None = None) -> System:
+def system(
+    projections: xr.Dataset,
+    grid: Mapping[str, Any],
+    *,
+    slice_mm: float | None = None,
+    device: Device = "cpu",
+) -> System:
     """Operator of a scan for a grid.
 
     Parameters
@@ -82,6 +95,8 @@ def system(projections: xr.Dataset, grid: Mapping[str, Any], *, slice_mm: float 
         ``z``, ``y``, ``x``: even, ascending voxel centres [mm]. It must hold the whole body in the plane.
     slice_mm : float, optional
         Voxel height when ``z`` is a single slice; default one detector row at the isocentre.
+    device : "cpu", "cuda" or "auto"
+        Where both directions run and their arrays live.
 
     Returns
     -------
@@ -90,9 +105,11 @@ def system(projections: xr.Dataset, grid: Mapping[str, Any], *, slice_mm: float 
     Raises
     ------
     InputError
-        Geometry or grid cannot be used, the gantry is tilted, or no ray crosses the slices.
+        Geometry or grid cannot be used, the gantry is tilted, no ray crosses the slices, or there is no CUDA
+        device for ``device="cuda"``.
     """
     where = "iterative"
+    place = resolve(device, where=where)
     geometry = geometry_of(projections, where=where)
     mu_water = projections.attrs.get("mu_water_per_mm")
     if mu_water is None or not float(mu_water) > 0:
@@ -142,9 +159,10 @@ def system(projections: xr.Dataset, grid: Mapping[str, Any], *, slice_mm: float 
     if "focal_shift" in projections:
         per_view["focal_shift_mm"] = np.asarray(projections["focal_shift"], float)[views]
     shape = (padded.size, y.size, x.size)
-    forward, adjoint = _maps(scan, per_view, shape, np.float32(_MM_PER_CM * float(mu_water)))
+    maps, put = (_maps_on_device, _put_on_device) if place == "cuda" else (_maps, _put)
+    forward, adjoint = maps(scan, per_view, shape, np.float32(_MM_PER_CM * float(mu_water)))
     return System(
-        forward, adjoint, padded, y, x, slice(below, below + z.size), views, lo[views], hi[views], shape,
+        forward, adjoint, put, padded, y, x, slice(below, below + z.size), views, lo[views], hi[views], shape,
         (dz, dy, dx), geometry.row_at_isocentre_mm, float(mu_water),
     )  # fmt: skip
 
@@ -165,6 +183,34 @@ def _maps(
         return image
 
     return forward, adjoint
+
+
+def _put(values: Array) -> Array:
+    return np.asarray(values, np.float32)
+
+
+def _maps_on_device(
+    scan: dict[str, Any], per_view: dict[str, Array], shape: tuple[int, int, int], scale: np.float32
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    factor = float(scale)
+
+    def forward(image: Any, views: slice = ALL) -> Any:
+        chosen: dict[str, Any] = {name: values[views] for name, values in per_view.items()}
+        xp = namespace(image)
+        paths = project_on_device(xp.reshape(image, (1, *image.shape)), **scan, **chosen)
+        return factor * xp.reshape(paths, paths.shape[:3])
+
+    def adjoint(data: Any, views: slice = ALL) -> Any:
+        chosen: dict[str, Any] = {name: values[views] for name, values in per_view.items()}
+        xp = namespace(data)
+        image = adjoint_on_device(xp.reshape(data, (*data.shape, 1)), shape=shape, **scan, **chosen)
+        return factor * xp.reshape(image, shape)
+
+    return forward, adjoint
+
+
+def _put_on_device(values: Array) -> Any:
+    return cuda_memory.algebra(cuda_memory.put(_put(values)))
 
 
 def axis(grid: Mapping[str, Any], name: str, single: float) -> tuple[NDArray[np.float64], float]:
