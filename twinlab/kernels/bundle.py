@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit, prange
 
 from twinlab.kernels.columns import ALIGN
+from twinlab.kernels.lanes import LANES, pass_slabs
 from twinlab.kernels.rays import channel_direction, clip_axis, first_cell, next_plane, source_position
 
 _GROUP = 4  # cells added to the slab integrals at once
@@ -162,70 +163,70 @@ def _window(near, far, source_z, v_lo, v_hi, z0, dz, nz, nk, stride):
 
 
 @njit(cache=True, fastmath={"contract", "nsz"})
-def _add_cells(acc, c0, c1, c2, c3, w0, w1, w2, w3):
-    for q in range(acc.size):
-        acc[q] += w0 * c0[q] + w1 * c1[q] + w2 * c2[q] + w3 * c3[q]
+def _add_cells(acc, columns, lo, hi, c0, c1, c2, c3, w0, w1, w2, w3):
+    """Add four cells to the slab integrals ``lo:hi``. Unsigned indices: signed ones would not make vectors."""
+    a, b, c, d, to = (
+        np.uint64(c0 + lo),
+        np.uint64(c1 + lo),
+        np.uint64(c2 + lo),
+        np.uint64(c3 + lo),
+        np.uint64(lo),
+    )
+    for i in range(hi - lo):
+        q = np.uint64(i)
+        acc[to + q] += w0 * columns[a + q] + w1 * columns[b + q] + w2 * columns[c + q] + w3 * columns[d + q]
 
 
-@njit(cache=True, inline="always")
-def _pass(out, r, acc, c0, c1, c2, c3, p0, p1, p2, p3, old, new, nk):
-    """A row's ray goes from one slab to another, ``p`` mm before the ends of the four cells just added."""
-    for k in range(nk):
-        a, b = old + k, new + k
-        out[r, k] += (acc[a] - acc[b]) - (
-            p0 * (c0[a] - c0[b]) + p1 * (c1[a] - c1[b]) + p2 * (c2[a] - c2[b]) + p3 * (c3[a] - c3[b])
-        )
-
-
-@njit(cache=True, inline="always")
-def _left(s, entry, width):
-    """Length of a cell that lies beyond ``s``."""
-    return np.float32(width - min(max(s - entry, 0.0), width))
-
-
-@njit(cache=True, fastmath={"contract", "nsz"})
+@njit(cache=True)
 def _channel(
-    columns, cells, entry, width, n, fractions, row_of, slab_of, current, acc, length, view_z, grid_z, out
-):
-    """All rows of one channel of one view; ``out`` (row, basis) grows by the integrals along x-y [mm]."""
+    columns, stride, cells, entry, width, n, fractions, row_of, plane_of, e, last, current, acc, ends, widths,
+    length, view_z, grid_z, nk, lanes, out,
+):  # fmt: skip
+    """Passages ``e:last`` of all rows of one channel of one view, along x-y [mm].
+
+    ``out`` (row * lanes + basis) grows by the difference of the slabs below and above the plane, whichever way the
+    ray goes; ``current`` becomes the row's last plane. Arrays have one axis and are not sliced here: the reference
+    count of every slice would cost more than the few additions that it saves.
+    """
     source_z, v_lo, v_hi = view_z
     z0, dz, nz = grid_z
-    nk = out.shape[1]
-    stride = columns.shape[1]
     acc[:] = 0.0
-    e = 0
     for g in range(0, n, _GROUP):
+        first = entry[g]
         leave = entry[g + _GROUP - 1] + width[g + _GROUP - 1]
         c0, c1, c2, c3 = (
-            columns[cells[g]],
-            columns[cells[g + 1]],
-            columns[cells[g + 2]],
-            columns[cells[g + 3]],
+            cells[g] * stride,
+            cells[g + 1] * stride,
+            cells[g + 2] * stride,
+            cells[g + 3] * stride,
         )
-        lo, hi = _window(entry[g] / length, leave / length, source_z, v_lo, v_hi, z0, dz, nz, nk, stride)
+        for i in range(_GROUP):
+            widths[i] = width[g + i]
+            ends[i] = entry[g + i] + width[g + i] - first
+        lo, hi = _window(first / length, leave / length, source_z, v_lo, v_hi, z0, dz, nz, nk, stride)
         # passages before these cells, or where no row sees a part of them that holds anything
-        before = entry[g] if hi > lo else leave
-        while e < fractions.size and fractions[e] * length < before:
-            old, new = current[row_of[e]] * nk, slab_of[e] * nk
+        before = first if hi > lo else leave
+        while e < last and fractions[e] * length < before:
+            below, r = np.int64(plane_of[e]) * nk, np.int64(row_of[e])
             for k in range(nk):
-                out[row_of[e], k] += acc[old + k] - acc[new + k]
-            current[row_of[e]] = slab_of[e]
+                out[r * lanes + k] += acc[below + k] - acc[below + nk + k]
+            current[r] = plane_of[e]
             e += 1
-        if hi > lo:
-            _add_cells(
-                acc[lo:hi], c0[lo:hi], c1[lo:hi], c2[lo:hi], c3[lo:hi], np.float32(width[g]),
-                np.float32(width[g + 1]), np.float32(width[g + 2]), np.float32(width[g + 3]),
-            )  # fmt: skip
+        if hi <= lo:
+            continue
+        _add_cells(acc, columns, lo, hi, c0, c1, c2, c3, widths[0], widths[1], widths[2], widths[3])
         # passages inside these cells, now that their columns are in cache: take back what lies beyond
-        while e < fractions.size and fractions[e] * length < leave:
+        while e < last:
             s = fractions[e] * length
-            r = row_of[e]
-            _pass(
-                out, r, acc, c0, c1, c2, c3, _left(s, entry[g], width[g]),
-                _left(s, entry[g + 1], width[g + 1]), _left(s, entry[g + 2], width[g + 2]),
-                _left(s, entry[g + 3], width[g + 3]), current[r] * nk, slab_of[e] * nk, nk,
-            )  # fmt: skip
-            current[r] = slab_of[e]
+            if s >= leave:
+                break
+            below, r = np.int64(plane_of[e]) * nk, np.int64(row_of[e])
+            for k in range(0, lanes, LANES):
+                pass_slabs(
+                    out, r * lanes + k, acc, below + k, below + nk + k, columns, c0, c1, c2, c3, ends, widths,
+                    np.float32(s - first),
+                )  # fmt: skip
+            current[r] = plane_of[e]
             e += 1
 
 
@@ -239,12 +240,16 @@ def _background(sz, v, length, first, last, z0, z1):
 @njit(cache=True, parallel=True)
 def bundles(
     columns, occupied, background, box, whole, grid_z, angles, source_z, radius, iso, along, across,
-    lengths, rows, row_lo, row_hi, offset, fractions, row_of, slab_of, start, channel_block, view_block,
+    lengths, rows, row_lo, row_hi, offset, fractions, row_of, plane_of, start, channel_block, view_block,
     out,
 ):  # fmt: skip
+    """All views; ``plane_of`` and ``start`` count the planes below: one less than the slab where rows go up."""
     nk, nv, nr, nc = out.shape
     z0, dz, nz = grid_z
     ny, nx = occupied.shape
+    stride = columns.shape[1]
+    flat = columns.reshape(columns.size)
+    lanes = (nk + LANES - 1) // LANES * LANES
     n_channel_blocks = (nc + channel_block - 1) // channel_block
     n_view_blocks = (nv + view_block - 1) // view_block
     for task in prange(n_channel_blocks * n_view_blocks):
@@ -254,16 +259,16 @@ def bundles(
         cells = np.empty(2 * (nx + ny) + _GROUP + 4, np.int64)
         entry = np.empty(cells.size, np.float64)
         width = np.empty(cells.size, np.float64)
-        acc = np.empty(columns.shape[1], np.float32)
+        ends, widths = np.empty(_GROUP, np.float32), np.empty(_GROUP, np.float32)
+        acc = np.zeros(stride + LANES, np.float32)
         current = np.empty(nr, np.int32)
-        block = np.empty((channel_block, nr, nk), np.float32)
+        block = np.empty((channel_block, nr * lanes), np.float32)
         for i in range(v_first, min(v_first + view_block, nv)):
             lo, hi = row_lo[i], row_hi[i]
             if hi <= lo:
                 continue
             sx, sy = source_position(angles[i], radius, iso[0], iso[1])
             v_lo, v_hi = rows[lo], rows[hi - 1]
-            a, b = offset[i], offset[i + 1]
             block[:] = 0.0
             for c in range(c_first, c_last):
                 ux, uy = channel_direction(angles[i], along[c], across[c])
@@ -273,20 +278,24 @@ def bundles(
                 if n > 0:
                     current[:] = start[i]
                     _channel(
-                        columns, cells, entry, width, n, fractions[a:b], row_of[a:b], slab_of[a:b], current,
-                        acc, length, (source_z[i], v_lo, v_hi), grid_z, result,
+                        flat, stride, cells, entry, width, n, fractions, row_of, plane_of, offset[i],
+                        offset[i + 1], current, acc, ends, widths, length, (source_z[i], v_lo, v_hi), grid_z, nk,
+                        lanes, result,
                     )  # fmt: skip
                     for r in range(lo, hi):
+                        slab = current[r] + 1 if rows[r] > 0 else current[r]
                         for k in range(nk):
-                            result[r, k] += acc[current[r] * nk + k]
+                            passed = result[r * lanes + k]
+                            result[r * lanes + k] = acc[slab * nk + k] + (passed if rows[r] > 0 else -passed)
                 first, last = clip_axis(sx, ux, whole[0], whole[1], 0.0, length)
                 first, last = clip_axis(sy, uy, whole[2], whole[3], first, last)
                 for r in range(lo, hi):
                     inside = _background(source_z[i], rows[r], length, first, last, z0, z0 + nz * dz)
                     slant = _CM * math.sqrt(1.0 + (rows[r] / length) ** 2)
                     for k in range(nk):
-                        result[r, k] = slant * (result[r, k] + inside * background[k])
+                        at = r * lanes + k
+                        result[at] = slant * (result[at] + inside * background[k])
             for k in range(nk):
                 for r in range(lo, hi):
                     for c in range(c_first, c_last):
-                        out[k, i, r, c] = block[c - c_first, r, k]
+                        out[k, i, r, c] = block[c - c_first, r * lanes + k]

@@ -119,7 +119,9 @@ def _empty_columns(occupied, n_basis, nz):
     y0, y1 = (ys[0], ys[-1] + 1) if ys.size else (0, 1)
     x0, x1 = (xs[0], xs[-1] + 1) if xs.size else (0, 1)
     stride = -(-(nz + 2) * n_basis // ALIGN) * ALIGN
-    values = np.zeros(((y1 - y0) * (x1 - x0), stride), np.float32)
+    n_cells = (y1 - y0) * (x1 - x0)
+    # a cache line behind the last column, because vectors of basis values may reach beyond it
+    values = np.zeros(n_cells * stride + ALIGN, np.float32)[:-ALIGN].reshape(n_cells, stride)
     return values, (int(y0), int(x0)), np.ascontiguousarray(occupied[y0:y1, x0:x1])
 
 

@@ -179,11 +179,12 @@ def _one_focus(
     nearest = np.hypot(gap_x, gap_y) / focus.lengths.max() * (1.0 - 1e-9)
     with one_parallel_region():
         offset, fractions, row_of, slab_of, start = all_events(source_z, rows, lo, hi, z0, dz, nz, nearest)
+        up = (rows > 0).astype(np.int32)
         bundles(
             columns.values, columns.occupied, columns.background, box,
             (x0, x0 + nx * dx, y0, y0 + ny * dy), (z0, dz, nz), angles, source_z,
             focus.radius, iso, focus.along, focus.across, focus.lengths, rows, lo, hi,
-            offset, fractions, row_of, slab_of, start, CHANNEL_BLOCK, VIEW_BLOCK, out,
+            offset, fractions, row_of, slab_of - up[row_of], start - up, CHANNEL_BLOCK, VIEW_BLOCK, out,
         )  # fmt: skip
 
 
