@@ -1,15 +1,21 @@
 """Tube-current modulation: the square-root law, its mean and limits, one curve for image and dose."""
 
 import numpy as np
+import pydicom
 import pytest
 
 from twinlab import dose
+from twinlab.ct.export.series import write_dicom
 from twinlab.ct.scan import mas_per_view
-from twinlab.phantom import assemble
+from twinlab.phantom import assemble, water_equivalent_diameter
 from twinlab.scanner import (
+    automatic_exposure,
+    current_of_series,
     current_of_slices,
+    effective_mas_for,
     load_protocol,
     modulated,
+    organ_based,
     relative_mas,
     trajectory,
     water_width,
@@ -152,6 +158,80 @@ def test_one_curve_drives_image_and_dose(phantom, path, protocol, width):
     assert ratio[0] == pytest.approx(1.0, abs=0.15)
     assert ratio[1] > 1.3 * ratio[0]
     assert shaped.attrs["mas"] == even.attrs["mas"]
+
+
+def test_organ_based_current(path, protocol):
+    """A quarter of the current over the anterior 120 degrees, 1.375 of it elsewhere, the mean kept."""
+    curve = organ_based(path, protocol)["tube_current"].to_numpy()
+    front = np.cos(path["view_angle"].to_numpy()) > 0.5 - 1e-9  # within 60 degrees of the front
+    assert np.unique(np.round(curve, 9)).size == 2
+    np.testing.assert_allclose(curve[front], 50.0)
+    assert curve.mean() == pytest.approx(200.0, rel=1e-12)
+    # whole turns have a third of the views in the arc: (1 - 1/12) / (2/3); this scan is not whole turns
+    share = front.mean()
+    np.testing.assert_allclose(curve[~front], 200.0 * (1 - 0.25 * share) / (1 - share))
+    turn = organ_based(path.isel(view=slice(0, 984)), protocol)["tube_current"].to_numpy()
+    assert turn.max() == pytest.approx(200.0 * 1.375, rel=2e-3)  # 328 views and the arc's edges
+    # on top of a curve, within a range, without compensation
+    shaped = path.assign(tube_current=label("tube_current", 100.0 + path["source_z"].to_numpy()))
+    only = organ_based(
+        shaped,
+        protocol,
+        arc_deg=180.0,
+        level=0.6,
+        centre_deg=180.0,
+        z_range_mm=(-20.0, 20.0),
+        compensate=False,
+    )
+    ratio = only["tube_current"].to_numpy() / shaped["tube_current"].to_numpy()
+    low = (np.abs(path["source_z"].to_numpy()) <= 20.0) & (np.cos(path["view_angle"].to_numpy()) < -1e-9)
+    np.testing.assert_allclose(ratio[low], 0.6)
+    np.testing.assert_allclose(ratio[~low & (np.abs(np.cos(path["view_angle"])) > 1e-9)], 1.0)
+
+
+def test_organ_based_refuses(path, protocol):
+    with pytest.raises(InputError, match="level of 0 to 1"):
+        organ_based(path, protocol, level=1.5)
+    with pytest.raises(InputError, match="views in the arc"):
+        organ_based(path, protocol, z_range_mm=(500.0, 600.0))
+    with pytest.raises(InputError, match="at most 250 mA"):
+        organ_based(path, protocol, max_ma=250.0)
+
+
+def test_automatic_exposure_is_one_call(phantom, width):
+    """Mean current from the patient's size and the quality reference, its course from the attenuation."""
+    reference = load_protocol("abdomen_pelvis")
+    assert reference.quality_reference_mas is not None
+    plan, curve = automatic_exposure(phantom, reference, z_range_mm=(-60.0, 60.0))
+    diameter = water_equivalent_diameter(phantom, kv=reference.kv)
+    mean = float(diameter.sel(z=slice(-60.0, 60.0)).mean())
+    assert plan.effective_mas == pytest.approx(effective_mas_for(reference, dw_mm=mean), rel=1e-9)
+    current = plan.mas / plan.rotation_time_s
+    assert float(curve["tube_current"].mean()) == pytest.approx(current, rel=1e-6)
+    by_hand = modulated(trajectory(plan, z_range_mm=(-60.0, 60.0)), plan, width=width)
+    np.testing.assert_array_equal(curve["tube_current"], by_hand["tube_current"])
+    with pytest.raises(InputError, match="slices of"):
+        automatic_exposure(phantom, reference, z_range_mm=(500.0, 600.0))
+
+
+def test_current_from_the_headers_of_a_series(tmp_path, path, protocol):
+    """Headers written from one curve give it back, slice by slice; the dose gets its mAs."""
+    z = np.arange(-50.0, 51.0, 10.0)
+    pixel = (np.arange(16) - 7.5) * 20.0
+    image = label("hu", np.zeros((z.size, 16, 16), np.float32), {"z": z, "y": pixel, "x": pixel})
+    rising = path.assign(tube_current=label("tube_current", 200.0 + path["source_z"].to_numpy()))
+    files = write_dicom(image, tmp_path / "series", protocol=protocol, projections=rising)
+    found = current_of_series(path, tmp_path / "series")["tube_current"].to_numpy()
+    inside = np.abs(path["source_z"].to_numpy()) < 40.0
+    # headers have whole mA, and each slice the mean over the beam that crosses it
+    np.testing.assert_allclose(found[inside], rising["tube_current"].to_numpy()[inside], atol=1.5)
+    header = pydicom.dcmread(files[3])
+    del header.XRayTubeCurrent
+    header.save_as(files[3])
+    with pytest.raises(InputError, match="none in 1 of 11"):
+        current_of_series(path, tmp_path / "series")
+    with pytest.raises(InputError, match="no such folder"):
+        current_of_series(path, tmp_path / "nothing")
 
 
 def test_refuses(phantom, path, protocol, width):

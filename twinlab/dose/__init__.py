@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
     submod_attrs={
         "organs": ["simulate"],
+        "projection": ["air_kerma_1m", "projection_field", "simulate_projection"],
         "ctdi_phantom": ["Chamber"],
         "normalisation": ["calibrate", "per_output"],
         "wide_beams": ["ctdi_air", "ctdi_efficiency", "ctdi_wide"],

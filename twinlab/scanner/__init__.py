@@ -26,7 +26,8 @@ __getattr__, __dir__, __all__ = _lazy.attach(
             "take_off_angle_rad",
         ],
         "bowtie": ["bowtie_path_mm", "equalising_path_mm"],
-        "modulation": ["current_of_slices", "modulated", "relative_mas", "water_width"],
+        "modulation": ["current_of_slices", "modulated", "organ_based", "relative_mas", "water_width"],
+        "patient_current": ["automatic_exposure", "current_of_series"],
         "exposure": ["effective_mas_for", "for_patient"],
     },
 )

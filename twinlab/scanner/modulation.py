@@ -1,6 +1,6 @@
-"""Tube-current modulation: the current of every view, from the patient's attenuation or from a slice list.
+"""Tube-current modulation: the current of every view, from attenuation, a slice list, or to spare an organ.
 
-The same curve drives the image (``tube_current`` in the trajectory) and the dose (:func:`relative_mas`).
+The same trajectory with its ``tube_current`` drives the image and the dose (``trajectory=`` of both).
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def current_of_slices(trajectory: xr.Dataset, *, z_mm: ArrayLike, tube_current_m
     """Trajectory with a current given slice by slice, as DICOM headers list it.
 
     Linear between slices, constant beyond them. The mean over the views is in general not the protocol's
-    current: set that with ``protocol.replace(tube_current_ma=float(path["tube_current"].mean()))`` for the dose.
+    current; :func:`twinlab.dose.simulate` takes the mAs from the trajectory.
 
     Parameters
     ----------
@@ -213,8 +213,89 @@ def current_of_slices(trajectory: xr.Dataset, *, z_mm: ArrayLike, tube_current_m
     return trajectory.assign(tube_current=label("tube_current", values))
 
 
+def organ_based(
+    trajectory: xr.Dataset,
+    protocol: Protocol,
+    *,
+    arc_deg: float = 120.0,
+    level: float = 0.25,
+    centre_deg: float = 0.0,
+    z_range_mm: tuple[float, float] | None = None,
+    compensate: bool = True,
+    max_ma: float | None = None,
+) -> xr.Dataset:
+    """Trajectory whose current is lower while the tube passes an arc, and higher elsewhere.
+
+    Comes on top of any ``tube_current`` that the trajectory has. The defaults are about those of the products
+    that spare breast, thyroid and lens: a quarter of the current over the anterior 120 degrees, the mean of
+    the scan kept by 1.375 of it elsewhere [1]_, [2]_ (factors second-hand). Other products lower the anterior
+    current without raising the rest [3]_: ``compensate=False``, which costs noise.
+
+    Parameters
+    ----------
+    trajectory : Dataset
+        From :func:`twinlab.scanner.trajectory`, :func:`modulated` or :func:`current_of_slices`.
+    protocol : Protocol
+        With a tube current, which counts where the trajectory has none.
+    arc_deg : float
+        Full width of the arc.
+    level : float
+        Current in the arc relative to what it was.
+    centre_deg : float
+        View angle of its middle; 0: the tube in front of the patient.
+    z_range_mm : (float, float), optional
+        Table positions between which this is done; by default all.
+    compensate : bool
+        Keep the mAs of these views by more current outside the arc.
+    max_ma : float, optional
+        By default that of the tube.
+
+    Returns
+    -------
+    Dataset
+        With ``tube_current`` (view), mA.
+
+    Raises
+    ------
+    InputError
+        An arc or level outside its range, no view in the range, or more current than the tube gives.
+
+    References
+    ----------
+    .. [1] Vollmar SV, Kalender WA (2008) Reduction of dose to the female breast in thoracic CT. Eur Radiol
+       18:1674.
+    .. [2] Duan X et al. (2011) Dose reduction to anterior surfaces with organ-based tube-current modulation.
+       AJR 197:689.
+    .. [3] Dixon MT et al. (2016) Evaluating the benefit of Organ Dose Modulation. J Appl Clin Med Phys 17.
+    """
+    check(trajectory, "view_angle", "source_z", where="organ_based")
+    if not (0.0 < arc_deg < 360.0 and 0.0 <= level <= 1.0):
+        refuse("organ_based", "an arc within 0 to 360 degrees and a level of 0 to 1", (arc_deg, level))
+    z = trajectory["source_z"].to_numpy()
+    low, high = (-np.inf, np.inf) if z_range_mm is None else z_range_mm
+    zone = (z >= low) & (z <= high)
+    away = np.mod(np.rad2deg(trajectory["view_angle"].to_numpy()) - centre_deg + 180.0, 360.0) - 180.0
+    near = np.abs(away) <= 0.5 * arc_deg + 1e-6  # views on the edge, whatever the rounding
+    inside, outside = zone & near, zone & ~near
+    if not (inside.any() and outside.any()):
+        refuse("organ_based: z_range_mm", "table positions with views in the arc and outside", z_range_mm)
+    if "tube_current" in trajectory:
+        current = trajectory["tube_current"].to_numpy().astype(float)
+    else:
+        current = np.full(z.size, protocol.mas / protocol.rotation_time_s)
+    taken = float(current[inside].sum()) * (1.0 - level)
+    shaped = current.copy()
+    shaped[inside] *= level
+    if compensate:
+        shaped[outside] *= 1.0 + taken / float(current[outside].sum())
+    top = protocol.scanner.tube.max_tube_current_ma if max_ma is None else float(max_ma)
+    if shaped.max() > top:
+        refuse("organ_based", f"at most {top:g} mA outside the arc", f"{shaped.max():.4g} mA")
+    return trajectory.assign(tube_current=label("tube_current", shaped))
+
+
 def relative_mas(trajectory: xr.Dataset) -> Array:
-    """mAs of the views relative to their mean: what :func:`twinlab.dose.simulate` takes.
+    """mAs of the views relative to their mean.
 
     Raises
     ------
