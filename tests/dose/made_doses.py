@@ -1,10 +1,11 @@
-"""Dose tables with chosen values, as dose.simulate would give them."""
+"""Dose tables with chosen values, as dose.simulate would give them, and a body of water with pins of bone."""
 
 from __future__ import annotations
 
 import numpy as np
 import xarray as xr
 
+from twinlab.phantom import assemble
 from twinlab.schema import label
 
 
@@ -21,3 +22,36 @@ def organ_table(rows: dict[str, tuple[float, float, float]], *, cut: tuple[str, 
         "organ_coverage": np.ones(len(names)),
     }
     return xr.Dataset({name: label(name, value, coords) for name, value in values.items()})
+
+
+def bone_phantom(pins: dict[str, tuple[str, float]]) -> xr.Dataset:
+    """Water cylinder of 30 cm with pins of given (material, density), spread over radii and angles."""
+    step = 5.0
+    c = (np.arange(62) - 30.5) * step
+    z = np.arange(20) * 10.0 + 5.0
+    y, x = np.meshgrid(c, c, indexing="ij")
+    body = np.hypot(x, y) < 150
+    materials = ["air", "water", *dict.fromkeys(m for m, _ in pins.values())]
+    material, organ = body.astype(int), body.astype(int)
+    density = np.where(body, 1.0, 0.0012)
+    names = {0: "outside", 1: "body", **{i + 2: n for i, n in enumerate(pins)}}
+    for radius in (30.0, 50.0, 70.0, 90.0, 110.0, 130.0):
+        for k, angle in enumerate(np.arange(0, 360, 600.0 / radius)):
+            name, (of, rho) = list(pins.items())[k % len(pins)]
+            j = int(np.argmin(np.abs(c - radius * np.sin(np.deg2rad(angle)))))
+            i = int(np.argmin(np.abs(c - radius * np.cos(np.deg2rad(angle)))))
+            material[j, i], density[j, i] = materials.index(of), rho
+            organ[j, i] = list(pins).index(name) + 2
+    shape = (20, 62, 62)
+    return assemble(
+        material=np.broadcast_to(material, shape).astype(np.uint8),
+        density=np.broadcast_to(density, shape).copy(),
+        organ=np.broadcast_to(organ, shape).copy(),
+        material_names=materials,
+        organ_names=names,
+        z=z,
+        y=c,
+        x=c,
+        name="pins",
+        source="made for this test",
+    )

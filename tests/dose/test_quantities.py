@@ -117,6 +117,18 @@ def test_indices_belong_to_the_output_of_the_run(everything, protocol, index):
     assert float(everything["ssde_mean"]) == pytest.approx(inside.mean())
 
 
+def test_a_run_scaled_to_the_published_ctdi_has_its_index(run, phantom, protocol, index):
+    """Then the sd of the factor belongs to the doses, not to CTDIvol, which is the published number."""
+    assert np.isfinite(float(index["ctdi_w_published"]))
+    scaled = run.assign_attrs(output_factor=float(index["output_factor"]))
+    out = dose.quantities(scaled, phantom, protocol, sex="female", ctdi=index)
+    want = float(index["ctdi_w_published"]) * protocol.effective_mas / 100.0
+    assert float(out["ctdi_vol_mean"]) == pytest.approx(want, rel=1e-12)
+    assert float(out["dlp_sd"]) == 0.0
+    relative = float(index["ctdi_w_sd"] / index["ctdi_w"])
+    assert out.attrs["output_factor_relative_sd"] == pytest.approx(relative)
+
+
 def test_organ_dose_is_near_ssde(everything):
     """SSDE claims the mean dose in the middle of the scan within 20 % (AAPM 204)."""
     liver = float(everything["organ_dose"].sel(organ_id=1))

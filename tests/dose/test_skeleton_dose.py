@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import xarray as xr
+from made_doses import bone_phantom
 
 from twinlab import dose
 from twinlab.dose.tables import mapping, rows
-from twinlab.phantom import assemble
 from twinlab.physics.attenuation import mass_energy_absorption
 from twinlab.scanner import load_protocol
 from twinlab.schema import InputError
@@ -19,39 +18,6 @@ JOULE_PER_KEV = 1.602176634e-16
 @pytest.fixture(scope="module")
 def protocol():
     return load_protocol("abdomen_pelvis").replace(tube_current_ma=200.0)
-
-
-def bone_phantom(pins: dict[str, tuple[str, float]]) -> xr.Dataset:
-    """Water cylinder of 30 cm with pins of given (material, density), spread over radii and angles."""
-    step = 5.0
-    c = (np.arange(62) - 30.5) * step
-    z = np.arange(20) * 10.0 + 5.0
-    y, x = np.meshgrid(c, c, indexing="ij")
-    body = np.hypot(x, y) < 150
-    materials = ["air", "water", *dict.fromkeys(m for m, _ in pins.values())]
-    material, organ = body.astype(int), body.astype(int)
-    density = np.where(body, 1.0, 0.0012)
-    names = {0: "outside", 1: "body", **{i + 2: n for i, n in enumerate(pins)}}
-    for radius in (30.0, 50.0, 70.0, 90.0, 110.0, 130.0):
-        for k, angle in enumerate(np.arange(0, 360, 600.0 / radius)):
-            name, (of, rho) = list(pins.items())[k % len(pins)]
-            j = int(np.argmin(np.abs(c - radius * np.sin(np.deg2rad(angle)))))
-            i = int(np.argmin(np.abs(c - radius * np.cos(np.deg2rad(angle)))))
-            material[j, i], density[j, i] = materials.index(of), rho
-            organ[j, i] = list(pins).index(name) + 2
-    shape = (20, 62, 62)
-    return assemble(
-        material=np.broadcast_to(material, shape).astype(np.uint8),
-        density=np.broadcast_to(density, shape).copy(),
-        organ=np.broadcast_to(organ, shape).copy(),
-        material_names=materials,
-        organ_names=names,
-        z=z,
-        y=c,
-        x=c,
-        name="pins",
-        source="made for this test",
-    )
 
 
 def test_shares_sum_to_one():

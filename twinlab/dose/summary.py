@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
@@ -78,7 +79,8 @@ def quantities(
     Notes
     -----
     CTDIvol and DLP are scaled by the output factor of the run (``dose.attrs["output_factor"]``), so all figures
-    belong to one tube output.
+    belong to one tube output. Where that factor is the one of ``ctdi``, CTDIvol is the published one and has no
+    sd of its own; the relative sd of the factor, common to all doses, is ``attrs["output_factor_relative_sd"]``.
     """
     parts: dict[str, xr.Dataset] = {}
     left_out: dict[str, str] = {}
@@ -111,7 +113,14 @@ def quantities(
         parts["risk"] = lifetime_risk(parts["tissues"], age=age)
     else:
         left_out["lifetime risk"] = "no age given"
-    return _joined(dose, parts, left_out)
+    out = _joined(dose, parts, left_out)
+    for note in ("enhanced_organs", "truncated_body_fraction"):
+        if note in phantom.attrs:
+            out.attrs[f"phantom: {note}"] = phantom.attrs[note]
+    if ctdi is not None:
+        factor_sd = float(ctdi["output_factor_sd"]) / output_factor(ctdi)
+        out.attrs["output_factor_relative_sd"] = factor_sd
+    return out
 
 
 def _histograms(dose: xr.Dataset, phantom: xr.Dataset, organs: Sequence[str] | None) -> xr.Dataset:
@@ -126,14 +135,25 @@ def _scan(dose: xr.Dataset) -> tuple[float, tuple[float, float]]:
     return float(a["output_factor"]), (float(a["z_low_mm"]), float(a["z_high_mm"]))
 
 
+def _relative_sd(scale: float, ctdi: xr.Dataset) -> float:
+    """Statistical sd of CTDIvol at the run's output; none when the run is scaled to the published CTDIw.
+
+    Then CTDIvol is the published one, and the sd of the output factor is common to all doses instead.
+    """
+    published = np.isfinite(float(ctdi["ctdi_w_published"]))
+    if published and abs(scale / output_factor(ctdi) - 1) < 1e-9:
+        return 0.0
+    return float(ctdi["ctdi_w_sd"]) / float(ctdi["ctdi_w"])
+
+
 def _indices(
     dose: xr.Dataset, protocol: Protocol, ctdi: xr.Dataset, region: str | None, age: str
 ) -> xr.Dataset:
     """DLP, and effective dose from it, at the output factor of the run."""
     scale, z_range = _scan(dose)
     product = dose_length_product(protocol, ctdi, z_range_mm=z_range) / output_factor(ctdi) * scale
-    relative = float(ctdi["ctdi_w_sd"]) / float(ctdi["ctdi_w"])
-    out = {
+    relative = _relative_sd(scale, ctdi)
+    out: dict[str, xr.DataArray] = {
         "dlp": label("dlp", product, phantom_cm=int(protocol.ctdi_phantom_cm)),
         "dlp_sd": label("dlp_sd", product * relative),
     }
@@ -160,7 +180,7 @@ def _size(
     )
     dw = water_equivalent_diameter(phantom, kv=float(protocol.kv))
     out = ssde(dw, ctdi_vol_mgy=per_slice, phantom_cm=int(protocol.ctdi_phantom_cm), z_range_mm=z_range)
-    relative = float(ctdi["ctdi_w_sd"]) / float(ctdi["ctdi_w"])
+    relative = _relative_sd(scale, ctdi)
     more = {
         f"{name}_sd": label(f"{name}_sd", float(out[name]) * relative)
         for name in ("ctdi_vol_mean", "ssde_mean")
