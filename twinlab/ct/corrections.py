@@ -7,11 +7,14 @@ Where the beam also varies over the rows (heel, inclined rays through the bowtie
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from twinlab.ct.detector import detected_spectrum
+from twinlab.kernels.device import host, namespace
 from twinlab.keys import content_key
 from twinlab.physics.attenuation import linear_attenuation_per_mm
 from twinlab.physics.materials import get as material
@@ -133,16 +136,20 @@ def loop_tables(correction: xr.Dataset) -> tuple[NDArray[np.float32], NDArray[np
     return np.ascontiguousarray(tables, np.float32), raw_max.astype(np.float32)
 
 
-def correct_rays(raw: Array, correction: xr.Dataset, *, channel: NDArray[np.intp]) -> Array:
+def correct_rays(raw: Any, correction: xr.Dataset, *, channel: Any) -> Any:
     """Water-corrected projections of a list of rays, shape (ray,): :func:`water_correction` in float64.
 
-    In the middle row, where the correction varies over the rows.
+    In the middle row, where the correction varies over the rows. ``raw`` is an array of any namespace, and so is the
+    result.
     """
+    xp, at = namespace(raw), host(channel)
     polynomial, raw_max = correction["water_polynomial"].to_numpy(), correction["raw_max"].to_numpy()
     if polynomial.ndim == 3:
         polynomial, raw_max = polynomial[len(polynomial) // 2], raw_max[len(raw_max) // 2]
-    polynomial, raw_max = polynomial[channel], raw_max[channel]
-    power = np.arange(polynomial.shape[1])
-    terms = polynomial * np.minimum(raw / raw_max, 1.0)[:, None] ** power
-    inside = np.minimum(raw, raw_max) * terms.sum(1)
-    return inside + (terms * (power + 1)).sum(1) * np.maximum(raw - raw_max, 0.0)
+    limit = xp.asarray(raw_max[at])
+    x = xp.minimum(raw / limit, xp.ones_like(limit))
+    value, slope = xp.zeros_like(x), xp.zeros_like(x)
+    for power in range(polynomial.shape[1] - 1, -1, -1):
+        coefficient = xp.asarray(polynomial[at, power])
+        value, slope = value * x + coefficient, slope * x + (power + 1) * coefficient
+    return xp.minimum(raw, limit) * value + slope * xp.clip(raw - limit, min=0.0)

@@ -20,6 +20,7 @@ from twinlab.ct.artefacts.reproject import reproject
 from twinlab.ct.detector import detected
 from twinlab.ct.recon import reconstruct
 from twinlab.ct.scan import acquire
+from twinlab.kernels.device import Device, namespace
 from twinlab.physics.attenuation import mass_attenuation
 from twinlab.physics.materials import get as material_of
 from twinlab.scanner import Protocol
@@ -57,13 +58,22 @@ class Dense:
         own = material_of(self.material)
         water, dense = mass_attenuation(["water", self.material], [energy_kev])[:, 0]
         per_hu = water / 1000.0 / (dense - water / own.density_g_cm3)
-        hu = image.to_numpy()
-        if self.where is not None:
-            share = self.where.to_numpy().astype(np.float32)
-        else:
-            share = np.clip((hu - self.low_hu) / (self.high_hu - self.low_hu), 0.0, 1.0)
-        density = np.where(np.isfinite(hu), hu, 0.0) * share * per_hu
+        chosen = None if self.where is None else self.where.to_numpy()
+        density = mixed(image.to_numpy(), self.low_hu, self.high_hu, chosen) * per_hu
         return np.asarray(density, np.float32)
+
+
+def mixed(hu: Any, low_hu: float, high_hu: float, chosen: Any = None) -> Any:
+    """CT numbers times the share of each voxel that counts; arrays of any namespace.
+
+    The share grows from 0 at ``low_hu`` to 1 at ``high_hu``, or is 1 in the voxels ``chosen`` (bool) and 0 elsewhere.
+    Voxels that are not finite count for nothing.
+    """
+    xp = namespace(hu)
+    known = xp.where(xp.isfinite(hu), hu, xp.zeros_like(hu))
+    if chosen is not None:
+        return xp.where(chosen, known, xp.zeros_like(hu))
+    return known * xp.clip((known - low_hu) / (high_hu - low_hu), min=0.0, max=1.0)
 
 
 def bone_correction(
@@ -73,6 +83,7 @@ def bone_correction(
     grid: Mapping[str, Any],
     dense: Sequence[Dense] = (Dense("bone_cortical"),),
     passes: int = 3,
+    device: Device = "auto",
 ) -> xr.Dataset:
     """Projections of one energy from water-corrected ones: hardening by dense matter taken out.
 
@@ -95,6 +106,8 @@ def bone_correction(
         Materials; the ranges of CT number should not overlap.
     passes : int
         Reconstruct, segment and correct so often.
+    device : "auto", "cpu" or "cuda"
+        Of the images; matter is projected, and the spectral model runs, on the processor.
 
     Returns
     -------
@@ -123,7 +136,7 @@ def bone_correction(
     mu = mass_attenuation(names, [energy])[:, 0]
     corrected = projections
     for _ in range(passes):
-        image = reconstruct(corrected, protocol, grid=grid)
+        image = reconstruct(corrected, protocol, grid=grid, device=device)
         volumes = np.stack([one.density(image, energy_kev=energy) for one in dense])
         mass = reproject(volumes, image, projections, slice_mm=protocol.slice_thickness_mm)
         met = np.abs(mass).max(axis=0) > 0.0

@@ -178,7 +178,7 @@ def scatter_correction(
     Limits
     ------
     At most 95 % of a reading is taken for scatter. Noise of the readings stays: their variance relative to
-    the primary signal grows.
+    the primary signal grows. Convolution and tables are SciPy's and NumPy's: this runs on the processor.
     """
     check(projections, "projection", where="scatter_correction")
     if projections.attrs.get("scanner") != protocol.scanner.key:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from twinlab.ct.artefacts.reproject import reproject
 from twinlab.ct.recon import reconstruct
+from twinlab.kernels.device import Device, namespace
 from twinlab.scanner import Protocol
 from twinlab.schema import check, refuse
 
@@ -28,6 +29,7 @@ def metal_correction(
     metal_hu: float = 2500.0,
     soft_hu: tuple[float, float] = (-400.0, 300.0),
     air_hu: float = -900.0,
+    device: Device = "auto",
 ) -> tuple[xr.Dataset, xr.DataArray]:
     """Projections as if metal were tissue, and where the metal is (NMAR).
 
@@ -49,6 +51,8 @@ def metal_correction(
         Range that becomes water in the prior.
     air_hu : float
         Below, the prior is vacuum.
+    device : "auto", "cpu" or "cuda"
+        Of the two images; trace and prior are projected on the processor.
 
     Returns
     -------
@@ -74,7 +78,7 @@ def metal_correction(
     check(projections, "projection", where="metal_correction")
     if not air_hu < soft_hu[0] < soft_hu[1] < metal_hu:
         refuse("metal_correction", "air_hu < soft_hu[0] < soft_hu[1] < metal_hu", (air_hu, soft_hu, metal_hu))
-    first = reconstruct(projections, protocol, grid=grid)
+    first = reconstruct(projections, protocol, grid=grid, device=device)
     metal = (first > metal_hu).rename("metal").drop_attrs()
     if not metal.any():
         refuse(
@@ -85,9 +89,8 @@ def metal_correction(
     trace = reproject(mask[None], first, projections, slice_mm=thickness)[0] > TOUCH_CM
     measured = projections["projection"].to_numpy()
     bridged = _with(projections, interpolate(measured, trace))
-    prior = prior_image(
-        reconstruct(bridged, protocol, grid=grid), metal=mask > 0, soft_hu=soft_hu, air_hu=air_hu
-    )
+    second = reconstruct(bridged, protocol, grid=grid, device=device).to_numpy()
+    prior = prior_image(second, metal=mask > 0, soft_hu=soft_hu, air_hu=air_hu)
     per_cm = 10.0 * float(projections.attrs["mu_water_per_mm"])
     expected = FLOOR + per_cm * reproject(prior[None], first, projections, slice_mm=thickness)[0]
     ratio = interpolate((measured + FLOOR) / expected, trace)
@@ -96,36 +99,43 @@ def metal_correction(
     return corrected, metal
 
 
-def interpolate(values: FloatArray, trace: NDArray[np.bool_]) -> FloatArray:
+def interpolate(values: Any, trace: Any) -> Any:
     """Values with those of the trace replaced by a line between its neighbours along the last axis.
 
-    Rows that are all trace stay as they are; at an end the one neighbour counts.
+    Rows that are all trace stay as they are; at an end the one neighbour counts. Arrays of any namespace.
     """
-    place = np.arange(values.shape[-1])
-    before = np.maximum.accumulate(np.where(trace, -1, place), axis=-1)
-    after = np.flip(
-        np.minimum.accumulate(np.flip(np.where(trace, values.shape[-1], place), axis=-1), axis=-1), axis=-1
-    )
-    nothing = trace.all(axis=-1, keepdims=True)
-    before, after = (
-        np.where(before < 0, after, before),
-        np.where(after >= values.shape[-1], before, after),
-    )
-    before, after = (np.clip(index, 0, values.shape[-1] - 1) for index in (before, after))
-    low, high = (np.take_along_axis(values, index, axis=-1) for index in (before, after))
-    share = (place - before) / np.maximum(after - before, 1)
-    line = low + share.astype(values.dtype) * (high - low)
-    return np.where(trace & ~nothing, line, values)
+    xp, n = namespace(values, trace), values.shape[-1]
+    place = xp.broadcast_to(xp.arange(n, dtype=xp.int64), trace.shape)
+    none = xp.full_like(place, -1)
+    before = _latest(xp.where(trace, none, place))
+    after = n - 1 - xp.flip(_latest(xp.flip(xp.where(trace, none, n - 1 - place), axis=-1)), axis=-1)
+    nothing = xp.all(trace, axis=-1, keepdims=True)
+    before, after = xp.where(before < 0, after, before), xp.where(after >= n, before, after)
+    before, after = (xp.clip(index, min=0, max=n - 1) for index in (before, after))
+    low, high = (xp.take_along_axis(values, index, axis=-1) for index in (before, after))
+    gap = xp.astype(xp.clip(after - before, min=1), values.dtype)
+    line = low + xp.astype(place - before, values.dtype) / gap * (high - low)
+    return xp.where(trace & ~nothing, line, values)
 
 
-def prior_image(
-    image: xr.DataArray, *, metal: NDArray[np.bool_], soft_hu: tuple[float, float], air_hu: float
-) -> NDArray[np.float32]:
-    """Attenuation relative to water, with air, soft tissue and metal made flat, shape (z, y, x)."""
-    hu = np.nan_to_num(image.to_numpy(), nan=-1000.0)
-    hu = np.where((hu >= soft_hu[0]) & (hu <= soft_hu[1]) | metal, 0.0, hu)
-    hu = np.where(hu < air_hu, -1000.0, hu)
-    return np.asarray(1.0 + hu / 1000.0, np.float32)
+def _latest(index: Any) -> Any:
+    """Greatest entry so far along the last axis, by doubling the reach: running maxima are not in the standard."""
+    xp, n, reach = namespace(index), index.shape[-1], 1
+    while reach < n:
+        earlier = xp.concat([index[..., :1]] * reach + [index[..., :-reach]], axis=-1)
+        index = xp.maximum(index, earlier)
+        reach *= 2
+    return index
+
+
+def prior_image(hu: Any, *, metal: Any, soft_hu: tuple[float, float], air_hu: float) -> Any:
+    """Attenuation relative to water, with air, soft tissue and metal made flat; arrays (z, y, x) of any namespace."""
+    xp = namespace(hu)
+    water, vacuum = xp.zeros_like(hu), xp.full_like(hu, -1000.0)
+    hu = xp.where(xp.isnan(hu), vacuum, hu)
+    hu = xp.where((hu >= soft_hu[0]) & (hu <= soft_hu[1]) | metal, water, hu)
+    hu = xp.where(hu < air_hu, vacuum, hu)
+    return 1.0 + hu / 1000.0
 
 
 def _with(projections: xr.Dataset, values: FloatArray) -> xr.Dataset:

@@ -50,7 +50,8 @@ def ring_correction(
     Errors common to many neighbouring cells (a whole module, a drift over the fan) stay, and so does what a
     median over one window cannot tell: a third of the rings of a detector of one row, a fifth with eight. A
     thin cylinder in the very centre of rotation looks like faulty cells and is dimmed. The water correction
-    stretches the error by its slope, which differs by a few per cent over the views.
+    stretches the error by its slope, which differs by a few per cent over the views. Medians and parabolas are
+    SciPy's: this runs on the processor.
 
     References
     ----------
