@@ -81,6 +81,8 @@ def test_missing_in_one_sex_counts_half():
 def test_wrong_inputs():
     with pytest.raises(InputError, match="male body"):
         dose.effective_dose(body("female"), body("female"))
+    with pytest.raises(InputError, match="inside the images"):
+        dose.effective_dose_one_sex(body("male", lung=float("nan")))
     with pytest.raises(InputError, match="tissues with a weight"):
         dose.effective_dose_one_sex(body("male"), assume_mgy={"spleen": 1.0})
     with pytest.raises(InputError, match="0 mGy or more"):

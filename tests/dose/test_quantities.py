@@ -149,6 +149,11 @@ def test_what_is_not_given_is_named(run, phantom, protocol):
     assert "dlp" not in out
 
 
+def test_children_are_told_that_values_are_adult(run, phantom, protocol):
+    out = dose.quantities(run, phantom, protocol, sex="female", age=7)
+    assert "patient 7 years" in out.attrs["tissues: adult_values"]
+
+
 def test_histograms_of_chosen_organs(run, phantom, protocol):
     out = dose.quantities(run, phantom, protocol, sex="female", histograms=["liver"])
     assert np.isfinite(out["dvh"].sel(organ_id=1)).all()
@@ -159,6 +164,8 @@ def test_wrong_inputs(run, phantom, protocol, index):
     bare = run.drop_vars(["dose", "dose_sd"])
     with pytest.raises(InputError, match="voxel map"):
         dose.quantities(bare, phantom, protocol, sex="male", histograms=["liver"])
+    with pytest.raises(InputError, match="output_factor, z_low_mm"):
+        dose.quantities(bare.drop_attrs(deep=False), phantom, protocol, sex="male", ctdi=index)
     with pytest.raises(InputError, match="a ctdi with it"):
         dose.quantities(bare, phantom, protocol, sex="male", dlp_region="chest")
     with pytest.raises(InputError, match="kv"):

@@ -78,6 +78,8 @@ def test_wrong_inputs():
     made = organ_table({"liver": (10.0, 0.1, 1500.0)})
     with pytest.raises(InputError, match="male or female"):
         dose.tissue_doses(made, sex="m")
+    with pytest.raises(InputError, match="0 or more"):
+        dose.tissue_doses(organ_table({"liver": (float("nan"), 0.1, 1500.0)}), sex="male")
     with pytest.raises(InputError, match="organ_cut"):
         dose.tissue_doses(made.drop_vars("organ_cut"), sex="male")
     with pytest.raises(InputError, match="red_marrow_dose"):

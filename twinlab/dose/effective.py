@@ -42,7 +42,7 @@ def effective_dose(
     Raises
     ------
     InputError
-        Two bodies of one sex, an unknown tissue in ``assume_mgy`` or a negative dose.
+        Two bodies of one sex, an unknown tissue in ``assume_mgy``, a negative or undefined dose.
 
     References
     ----------
@@ -144,6 +144,13 @@ def _weighted(tissues: xr.Dataset, assume_mgy: Mapping[str, float] | None) -> di
         refuse("effective_dose: assume_mgy", "doses of 0 mGy or more", assumed)
     cover = tissues["tissue_coverage"].values
     inside = weight * cover
+    undefined = [
+        n
+        for n, d, w in zip(names, tissues["tissue_dose"].values, inside, strict=True)
+        if w > 0 and not d >= 0
+    ]
+    if undefined:
+        refuse("effective_dose: tissue_dose", "0 mGy or more where a tissue is inside the images", undefined)
     value, sd = (np.nan_to_num(tissues[key].values) for key in ("tissue_dose", "tissue_dose_sd"))
     outside = weight * (1 - cover) * np.array([assumed.get(name, 0.0) for name in names])
     used = weight > 0

@@ -24,6 +24,8 @@ from twinlab.phantom import water_equivalent_diameter
 from twinlab.scanner import Protocol
 from twinlab.schema import label, refuse
 
+ADULT_YEARS = 18
+
 
 def quantities(
     dose: xr.Dataset,
@@ -117,6 +119,10 @@ def quantities(
     for note in ("enhanced_organs", "truncated_body_fraction"):
         if note in phantom.attrs:
             out.attrs[f"phantom: {note}"] = phantom.attrs[note]
+    if age is not None and age < ADULT_YEARS:
+        out.attrs["tissues: adult_values"] = (
+            f"marrow shares and reference masses are adult's; patient {age:g} years"
+        )
     if ctdi is not None:
         factor_sd = float(ctdi["output_factor_sd"]) / output_factor(ctdi)
         out.attrs["output_factor_relative_sd"] = factor_sd
@@ -132,6 +138,9 @@ def _histograms(dose: xr.Dataset, phantom: xr.Dataset, organs: Sequence[str] | N
 def _scan(dose: xr.Dataset) -> tuple[float, tuple[float, float]]:
     """Output factor and imaged range of the run."""
     a = dose.attrs
+    missing = [name for name in ("output_factor", "z_low_mm", "z_high_mm") if name not in a]
+    if missing:
+        refuse("quantities: attrs of the dose", f"{', '.join(missing)} (as dose.simulate gives)", sorted(a))
     return float(a["output_factor"]), (float(a["z_low_mm"]), float(a["z_high_mm"]))
 
 

@@ -130,7 +130,7 @@ def tissue_doses(dose: xr.Dataset, *, sex: str, skeleton: xr.Dataset | None = No
     Raises
     ------
     InputError
-        A variable is missing, or another sex.
+        A variable is missing or holds negative or undefined numbers, or another sex.
 
     Notes
     -----
@@ -147,6 +147,10 @@ def tissue_doses(dose: xr.Dataset, *, sex: str, skeleton: xr.Dataset | None = No
     ICRP Publication 103 (2007), table 3 and annex B. ICRP Publication 89 (2002), table 2.8.
     """
     check(dose, "organ_dose", "organ_dose_sd", "organ_mass", "organ_cut", where="tissue_doses")
+    for name in ("organ_dose", "organ_dose_sd", "organ_mass"):
+        # a NaN must not pass for a tissue that is missing
+        if not (dose[name].values >= 0).all():
+            refuse(f"tissue_doses: {name}", "numbers of 0 or more", dose[name].values)
     which = check_sex(sex, "tissue_doses")
     names = [str(n) for n in dose["organ_name"].values]
     table = _tissues(sex)
