@@ -164,8 +164,10 @@ def test_wrong_inputs(run, phantom, protocol, index):
     bare = run.drop_vars(["dose", "dose_sd"])
     with pytest.raises(InputError, match="voxel map"):
         dose.quantities(bare, phantom, protocol, sex="male", histograms=["liver"])
+    plain = bare.copy()
+    plain.attrs = {}
     with pytest.raises(InputError, match="output_factor, z_low_mm"):
-        dose.quantities(bare.drop_attrs(deep=False), phantom, protocol, sex="male", ctdi=index)
+        dose.quantities(plain, phantom, protocol, sex="male", ctdi=index)
     with pytest.raises(InputError, match="a ctdi with it"):
         dose.quantities(bare, phantom, protocol, sex="male", dlp_region="chest")
     with pytest.raises(InputError, match="kv"):
