@@ -10,15 +10,8 @@ import pytest
 from numba import njit
 
 from twinlab.kernels.backproject import back_project, back_project_adjoint, parallel_place
-from twinlab.kernels.rebinning import (
-    filter_rows,
-    filter_rows_adjoint,
-    shift_views,
-    shift_views_adjoint,
-    sum_rows,
-    sum_rows_adjoint,
-)
-from twinlab.kernels.resample import column, meet, resample, resample_adjoint
+from twinlab.kernels.rebinning import shift_views, shift_views_adjoint, sum_rows, sum_rows_adjoint
+from twinlab.kernels.resample import column, inverse_weights, meet, resample, resample_adjoint
 from twinlab.kernels.vector import read, reread, write
 
 
@@ -45,6 +38,7 @@ def test_ray_through_a_point_is_that_of_the_gantry(flat: bool) -> None:
 
 
 THETA = np.array([0.0, math.pi, 0.5 * math.pi])
+UNKNOWN = (np.empty((0, 0, 0)), (0, 0))
 T_STEP, S_STEP, FIRST_T, FIRST_S, N_T, N_S = 0.5, 3.0, -12, -3, 26, 7
 
 
@@ -82,7 +76,7 @@ def scene(n_slices: int = 8, shares: bool = False) -> dict[str, Any]:
 def test_a_constant_comes_back_whatever_the_weights(shares: bool, expected: float, even: bool) -> None:
     c = scene(shares=shares)
     sums = np.tile(c["sums"], (3, N_T, 1))
-    resample(sums, *c["common"], c["even"] if even else (0.0, 0.0), *c["weighting"], c["points"])
+    resample(sums, *c["common"], c["even"] if even else (0.0, 0.0), *c["weighting"], *UNKNOWN, c["points"])
     back_project(c["points"], *c["place"], c["image"])
     # two angles, each normalised: 1 + 1; as shares three entries add up
     assert c["image"][..., :3] == pytest.approx(np.full((2, 3, 3), expected), abs=1e-12)
@@ -92,7 +86,7 @@ def test_a_linear_function_of_t_is_interpolated_exactly() -> None:
     c = scene()
     t = np.stack([T_STEP * (lowest + np.arange(N_T)) for lowest in c["common"][0][:, 1]])
     t[1] *= -1.0  # the opposite direction sees -t
-    resample(t[..., None] * c["sums"], *c["common"], c["even"], *c["weighting"], c["points"])
+    resample(t[..., None] * c["sums"], *c["common"], c["even"], *c["weighting"], *UNKNOWN, c["points"])
     back_project(c["points"], *c["place"], c["image"])
     x, y = c["place"][3:]
     expected = np.repeat((x[None, :] + y[:, None])[..., None], 3, axis=2)
@@ -106,7 +100,7 @@ def test_transposes_agree_with_their_maps(shares: bool) -> None:
     c = scene(shares=shares)
     sums = rng.standard_normal((3, N_T, 12))
     sums[..., 11] = sums[..., 10]
-    resample(sums, *c["common"], c["even"], *c["weighting"], c["points"])
+    resample(sums, *c["common"], c["even"], *c["weighting"], *UNKNOWN, c["points"])
     back_project(c["points"], *c["place"], c["image"])
     template = rng.standard_normal(c["image"].shape)
     template[..., 3:] = 0.0
@@ -134,16 +128,58 @@ def test_stages_that_feed_each_other_stay_in_order() -> None:
     assert (a[1:] == np.arange(1.0, 100.0)).all()
 
 
+def test_weights_that_are_the_same_at_every_angle_need_no_look_up() -> None:
+    c = scene()
+    window, source, group, grid, span, fan, fan_first, steps, bounds = c["common"]
+    pair, row_sums, least, flat, _ = c["weighting"]
+    sums = np.random.default_rng(5).standard_normal((3, N_T, 12))
+    sums[..., 11] = sums[..., 10]
+    one = (window[:2], source[:2], group[:2], grid[:1], span[:1], fan, fan_first, steps, bounds)
+    looked_up, known = c["points"][:1], np.empty((N_S, N_T, 8))
+    resample(sums[:2], *one, c["even"], *c["weighting"], *UNKNOWN, looked_up)
+    inverse_weights(
+        window[:2],
+        source[:2],
+        fan,
+        fan_first,
+        steps,
+        bounds,
+        pair,
+        row_sums,
+        least,
+        flat,
+        (FIRST_T, FIRST_S),
+        known,
+    )
+    told = np.zeros_like(looked_up)
+    resample(sums[:2], *one, c["even"], *c["weighting"], known, (FIRST_T, FIRST_S), told)
+    # double precision: rounding
+    assert np.isfinite(told[..., :3]).all()
+    assert told[..., :3] == pytest.approx(looked_up[..., :3], rel=1e-9, abs=1e-12)
+
+
 def test_running_sums_and_their_transpose() -> None:
     rng = np.random.default_rng(1)
-    filtered, weight = rng.standard_normal((1, 4, 3)), rng.uniform(0.5, 1, 8)
-    window = (np.array([3]), np.array([1]), np.array([8]), np.array([0]), 2, 4, weight)
+    filtered, weight = rng.standard_normal((7, 5)), rng.uniform(0.5, 1, 8)
+    window = (
+        np.array([2]),
+        np.array([1]),
+        np.array([3]),
+        np.array([1]),
+        np.array([8]),
+        np.array([0]),
+        2,
+        4,
+        weight,
+    )
     sums = np.empty((1, 3, 9))
     sum_rows(filtered, *window, sums)
     row = np.clip(np.arange(1, 8) - 2, 0, 3)  # margins repeat the edge rows
-    assert sums[0, :, 1:8] == pytest.approx(np.cumsum(filtered[0][row].T * weight[1:8], axis=1), abs=1e-12)
+    assert sums[0, :, 1:8] == pytest.approx(
+        np.cumsum(filtered[2 + row, 1:4].T * weight[1:8], axis=1), abs=1e-12
+    )
     assert (sums[..., 8] == sums[..., 7]).all()
-    other, back = rng.standard_normal(sums.shape), np.empty_like(filtered)
+    other, back = rng.standard_normal(sums.shape), np.zeros_like(filtered)
     sum_rows_adjoint(other, *window, back)
     assert (sums[..., 1:8] * other[..., 1:8]).sum() == pytest.approx((filtered * back).sum(), rel=1e-10)
 
@@ -156,9 +192,9 @@ def test_shift_over_views_and_its_transpose(periodic: bool) -> None:
     segments, circle = np.array([[1, 12, 2]]), np.array([periodic])  # every other view from view 1 on
     segment, base = np.zeros(n, np.int64), np.linspace(-0.4, 11.3, n)
     channel, share = np.array([[-0.3, -0.1, 0.0, 0.1, 0.3]]), rng.uniform(size=(n, 5))
-    lo, hi = np.zeros(n, np.int64), np.full(n, 3)
-    out = np.zeros((n, 3, 5))
-    places = (segments, circle, segment, base, channel, share, lo, hi)
+    lo, hi, cone = np.zeros(n, np.int64), np.full(n, 3), rng.uniform(0.9, 1, (3, 5))
+    out = np.zeros((3 * n + 1, 5))  # the entries' rows follow each other from the second line on
+    places = (segments, circle, segment, base, channel, share, lo, hi, cone, 1 + 3 * np.arange(n))
     shift_views(data, *places, out)
     x = np.arange(26.0)[:, None, None]
     quintic = 1e-4 * (x - 8.0) ** 5 + np.zeros_like(data)
@@ -166,27 +202,10 @@ def test_shift_over_views_and_its_transpose(periodic: bool) -> None:
     shift_views(quintic, *places, exact)
     # six points reproduce a polynomial of degree five, one-sided at the ends of an open path
     place = 1.0 + 2.0 * (base[2] + channel[0])
-    assert exact[2, 1] == pytest.approx(share[2] * 1e-4 * (place - 8.0) ** 5, rel=1e-9)
+    assert exact[8] == pytest.approx(cone[1] * share[2] * 1e-4 * (place - 8.0) ** 5, rel=1e-9)
     if not periodic:
         place = 1.0 + 2.0 * (base[0] + channel[0])
-        assert exact[0, 1] == pytest.approx(share[0] * 1e-4 * (place - 8.0) ** 5, rel=1e-9)
+        assert exact[2] == pytest.approx(cone[1] * share[0] * 1e-4 * (place - 8.0) ** 5, rel=1e-9)
     other, back = rng.standard_normal(out.shape), np.zeros_like(data)
     shift_views_adjoint(other, *places, back)
     assert (out * other).sum() == pytest.approx((data * back).sum(), rel=1e-10)
-
-
-def test_filter_is_a_matrix_product_and_has_its_transpose() -> None:
-    rng = np.random.default_rng(3)
-    parallel, cone = rng.standard_normal((2, 3, 5)), rng.uniform(0.9, 1, (4, 5))
-    matrices = rng.standard_normal((2, 5, 700))  # wider than a block
-    kind = np.array([1, 0])
-    lo, hi, first, n_t = np.array([0, 1]), np.array([3, 4]), np.array([2, 90]), np.array([600, 9])
-    out = np.zeros((2, 3, 600))
-    filter_rows(parallel, cone, np.pad(matrices, ((0, 0), (0, 3), (0, 0))), kind, first, n_t, lo, hi, out)
-    assert out[1, 2, :9] == pytest.approx((parallel[1, 2] * cone[3]) @ matrices[0, :, 90:99], abs=1e-12)
-    assert out[0, 1] == pytest.approx((parallel[0, 1] * cone[1]) @ matrices[1, :, 2:602], abs=1e-12)
-    other, back = rng.standard_normal(out.shape), np.empty_like(parallel)
-    transposed = np.ascontiguousarray(np.pad(np.moveaxis(matrices, 1, 2), ((0, 0), (0, 8), (0, 0))))
-    filter_rows_adjoint(other, cone, transposed, kind, first, n_t, lo, hi, back)
-    used = np.arange(600) < n_t[:, None, None]
-    assert (out * other * used).sum() == pytest.approx((parallel * back).sum(), rel=1e-10)

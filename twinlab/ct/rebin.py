@@ -106,6 +106,10 @@ def parallel_views(geometry: Geometry, grid: Grid) -> ParallelViews:
             start + segment.slope_mm_per_rad * (theta - ahead - segment.start_angle_rad), np.float64
         )
         lo, hi = _row_range(geometry, grid, theta, z, segment)
+        if (
+            segment.periodic and (hi > lo).all()
+        ):  # the same rows all round: so weights are the same at every angle
+            lo, hi = np.full_like(lo, lo.min()), np.full_like(hi, hi.max())
         slope = np.full(theta.size, segment.slope_mm_per_rad)
         columns.append([np.full(theta.size, number), theta, z, slope, lo, hi, index % half_turn])
     joined = [np.concatenate(parts) for parts in zip(*columns, strict=True)]

@@ -18,15 +18,8 @@ from twinlab.ct.rebin import ParallelViews, Part, detector_rows, parallel_views,
 from twinlab.ct.source_path import TAPS, Segment
 from twinlab.kernels import cuda_backproject as gpu
 from twinlab.kernels.backproject import back_project, back_project_adjoint
-from twinlab.kernels.rebinning import (
-    filter_rows,
-    filter_rows_adjoint,
-    shift_views,
-    shift_views_adjoint,
-    sum_rows,
-    sum_rows_adjoint,
-)
-from twinlab.kernels.resample import LANES, resample, resample_adjoint
+from twinlab.kernels.rebinning import shift_views, shift_views_adjoint, sum_rows, sum_rows_adjoint
+from twinlab.kernels.resample import LANES, inverse_weights, resample, resample_adjoint
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.schema import refuse
 
@@ -57,11 +50,10 @@ class _Rows:
     half: int
     extrapolate: bool
     dtype: str
-    transposed: bool
 
 
 def _matrix(rows: _Rows) -> NDArray[Any]:
-    """Matrix (channel, t) of a row to filtered parallel samples ``-half .. half``, or its transpose."""
+    """Matrix (channel, t) of a row to filtered parallel samples ``-half .. half``."""
     g, step = rows.geometry, rows.geometry.parallel_step_mm
     distance, ahead = g.focus(rows.shift_mm)
     t = distance * np.sin(g.ray_angle(rows.shift_mm)[[0, -1]] + ahead)
@@ -73,11 +65,7 @@ def _matrix(rows: _Rows) -> NDArray[Any]:
         rows.kernel, channel_position=position, first=low, n_channels=g.n_channels, step_mm=step,
         out=(-rows.half, rows.half + 1), beyond=beyond,
     )  # fmt: skip
-    # zeros at the end let the products run in steps of eight
-    padding = ((0, 8), (0, 0)) if rows.transposed else ((0, 0), (0, -g.n_channels % 8))
-    matrix = np.pad(matrix, padding).astype(rows.dtype)
-    matrix = matrix if rows.transposed else np.ascontiguousarray(matrix.T)
-    return matrix
+    return np.ascontiguousarray(matrix.astype(rows.dtype).T)
 
 
 @lru_cache(maxsize=4)
@@ -121,6 +109,19 @@ def _bounds(z: NDArray[np.float64], thickness: float) -> _Bounds:
     return _Bounds(np.concatenate(both), n, (0.0, 0.0), n)
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """Where rows of a block lie among lines: ``start``, ``skip`` (entry,) first line and sample of each entry.
+
+    ``products``: number of the filter matrix, its lines, its samples; ``shape`` of the filtered lines.
+    """
+
+    start: NDArray[np.int64]
+    skip: NDArray[np.int64]
+    products: list[tuple[int, slice, slice]]
+    shape: tuple[int, int]
+
+
 class Slab:
     """Slices reconstructed together: the plan's arrays, block by block of half-turn angles."""
 
@@ -142,6 +143,7 @@ class Slab:
         self.base, self.channel = view_places(g, self.views)
         self.share = redundancy(g, self.views).astype(dtype)
         self.window, self.n_t, self.source = self._entries()
+        self._known: tuple[NDArray[Any], tuple[int, int]] | None = None
 
     def _entries(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Direction, windows and source of the entries, as :func:`twinlab.kernels.resample.resample` wants them."""
@@ -220,13 +222,13 @@ class Slab:
             self.views.segment[e], self.base[e], self.channel, share, self.det_lo[e], self.det_hi[e],
         )  # fmt: skip
 
-    def _filter(self, entries: slice, *, transposed: bool) -> Any:
-        """Arguments of the filter or its transpose."""
+    def _filter(self, entries: slice) -> Any:
+        """Cosine of the cone angle, filter matrices, and each entry's matrix, first sample, samples and rows."""
         g, p = self.geometry, self.plan
         path = Segment(0, 0, 0.0, 0.0, 0.0, g.segments[0].periodic, 1.0)
         bare = replace(g, segments=(path,), n_views=0, first_row_mm=0.0, tilt_rad=0.0)
         shifts = g.shifts_mm
-        rows = [_Rows(bare, p.kernel, s, self.half, p.extrapolate, p.dtype.str, transposed) for s in shifts]
+        rows = [_Rows(bare, p.kernel, s, self.half, p.extrapolate, p.dtype.str) for s in shifts]
         kind = np.array([shifts.index(s.shift_mm) for s in g.segments])[self.views.segment[entries]]
         first = self.window[entries, 1] + self.half
         limits = self.det_lo[entries], self.det_hi[entries]
@@ -246,7 +248,7 @@ class Slab:
         for lo, hi in self._blocks(_DEVICE_BYTES):
             e = self._entries_of(lo, hi)
             values = gpu.points_on_device(
-                projection, first, views=self._views(e), filtering=self._filter(e, transposed=False),
+                projection, first, views=self._views(e), filtering=self._filter(e),
                 rows=self._rows(e), common=self._common(lo, hi), weighting=self._weighting(),
                 shape=self._points_of(lo, hi),
             )  # fmt: skip
@@ -270,24 +272,77 @@ class Slab:
             high = max(high, segment.first + segment.stride * b + 1)
         return (low, high) if high else (0, 1)
 
+    def _same_weights(self) -> tuple[NDArray[Any], tuple[int, int]]:
+        """Inverse weights at all points and the first point's indices, where every angle has the same; else empty."""
+        if self._known is None:
+            group, p = self.views.group, self.points
+            origin = int(p.first[:, 0].min()), int(p.first[:, 1].min())
+            shape = (0, 0, 0)
+            count = np.diff(group)
+            if not self.geometry.shares and count.min(initial=1) > 0 and (count == count[0]).all():
+                number = np.repeat(np.arange(count.size), count)
+                order = np.lexsort((self.window[:, 0], self.views.segment, number))
+                told = np.hstack([self.window[:, [0, 2, 3]], self.source])[order].reshape(count.size, -1)
+                if np.abs(told - told[0]).max() == 0.0:
+                    end = (p.first + p.count).max(axis=0)
+                    shape = int(end[1]) - origin[1], int(end[0]) - origin[0], self.bounds.n_slices
+            known = np.empty(shape, dtype=self.plan.dtype)
+            if known.size:
+                e = slice(int(group[0]), int(group[1]))
+                common, weighting = self._common(0, 1), self._weighting()
+                inverse_weights(
+                    self.window[e], self.source[e], *common[5:], weighting[0], *weighting[1:4], origin, known
+                )  # type: ignore[call-arg]
+            self._known = known, origin
+        return self._known
+
+    def _layout(self, entries: slice) -> _Layout:
+        """Lines for the rows of some entries: those of one filter matrix and direction side by side."""
+        _, _, kind, first, n_t, det_lo, det_hi = self._filter(entries)
+        which = 2 * kind + (self.window[entries, 0] > 0)
+        order = np.argsort(which, kind="stable")
+        end = np.cumsum((det_hi - det_lo)[order])
+        start, skip = np.zeros_like(first), np.zeros_like(first)
+        start[order] = end - (det_hi - det_lo)[order]
+        products = []
+        for number in np.unique(which):
+            own = order[which[order] == number]
+            lo, hi = int(first[own].min()), int((first + n_t)[own].max())
+            skip[own] = first[own] - lo
+            rows = slice(int(start[own[0]]), int(start[own[-1]] + (det_hi - det_lo)[own[-1]]))
+            products.append((int(number) // 2, rows, slice(lo, hi)))
+        n_lines, width = (
+            int(end[-1]) if end.size else 0,
+            max((p[2].stop - p[2].start for p in products), default=0),
+        )
+        return _Layout(start, skip, products, (n_lines, width))
+
     def _image(self, data: NDArray[Any]) -> NDArray[Any]:
         """Sum over all half-turn angles, shape (y, x, slices)."""
         g, v, dtype = self.geometry, self.views, self.plan.dtype
         image = np.zeros((self.grid.y.size, self.grid.x.size, self.bounds.n_slices), dtype=dtype)
         for lo, hi in self._blocks():
             e = self._entries_of(lo, hi)
-            n = e.stop - e.start
-            n_det = int((self.det_hi[e] - self.det_lo[e]).max(initial=1))
-            n_t = int(self.n_t[e].max(initial=2))
-            parallel = np.empty((n, n_det, g.n_channels), dtype=dtype)
-            filtered = np.empty((n, n_det, n_t), dtype=dtype)
+            n, n_t = e.stop - e.start, int(self.n_t[e].max(initial=2))
+            cone, matrices, *_ = self._filter(e)
+            at = self._layout(e)
+            parallel = np.empty((at.shape[0], g.n_channels), dtype=dtype)
+            filtered = np.empty(at.shape, dtype=dtype)
             sums = np.empty((n, n_t, int((v.row_hi[e] - v.row_lo[e]).max(initial=1)) + 2), dtype=dtype)
             values = np.empty(self._points_of(lo, hi), dtype=dtype)
             with one_parallel_region():
-                shift_views(data, *self._views(e), parallel)  # type: ignore[call-arg]
-                filter_rows(parallel, *self._filter(e, transposed=False), filtered)  # type: ignore[call-arg]
-                sum_rows(filtered, *self._rows(e), sums)  # type: ignore[call-arg]
-                resample(sums, *self._common(lo, hi), self.bounds.even, *self._weighting(), values)  # type: ignore[call-arg]
+                shift_views(data, *self._views(e), cone, at.start, parallel)  # type: ignore[call-arg]
+                for q, rows, t in at.products:
+                    filtered[rows, : t.stop - t.start] = parallel[rows] @ matrices[q, :, t]
+                sum_rows(filtered, at.start, at.skip, *self._rows(e), sums)  # type: ignore[call-arg]
+                resample(
+                    sums,
+                    *self._common(lo, hi),
+                    self.bounds.even,
+                    *self._weighting(),
+                    *self._same_weights(),
+                    values,
+                )  # type: ignore[call-arg]
                 back_project(values, *self._place(lo, hi), image)  # type: ignore[call-arg]
         return image
 
@@ -296,24 +351,23 @@ class Slab:
         g, v, dtype = self.geometry, self.views, self.plan.dtype
         columns = np.zeros((self.grid.y.size, self.grid.x.size, self.bounds.n_slices), dtype=dtype)
         columns[..., : self.grid.z.size] = np.moveaxis(template, 0, 2) * dtype.type(g.angle_step_rad)
-        n_det = int((self.det_hi - self.det_lo).max(initial=1))
-        parallel = np.zeros((v.theta_rad.size, n_det, g.n_channels), dtype=dtype)
         for lo, hi in self._blocks():
             e = self._entries_of(lo, hi)
-            n = e.stop - e.start
-            n_t = int(self.n_t[e].max(initial=2))
+            n, n_t = e.stop - e.start, int(self.n_t[e].max(initial=2))
+            cone, matrices, *_ = self._filter(e)
+            at = self._layout(e)
             sums = np.zeros((n, n_t, int((v.row_hi[e] - v.row_lo[e]).max(initial=1)) + 2), dtype=dtype)
-            filtered = np.empty((n, n_det, n_t), dtype=dtype)
+            filtered = np.zeros(at.shape, dtype=dtype)
+            parallel = np.empty((at.shape[0], g.n_channels), dtype=dtype)
             values = np.zeros(self._points_of(lo, hi), dtype=dtype)
             unseen = np.zeros(hi - lo, dtype=np.int64)
             with one_parallel_region():
                 back_project_adjoint(columns, *self._place(lo, hi), values)  # type: ignore[call-arg]
                 resample_adjoint(values, *self._common(lo, hi), *self._weighting(), unseen, sums)  # type: ignore[call-arg]
-                sum_rows_adjoint(sums, *self._rows(e), filtered)  # type: ignore[call-arg]
-            if unseen.any():
-                expected = "a template that is zero where the scan does not see"
-                refuse("adjoint", expected, "voxels outside the scanned range")
-            with one_parallel_region():
-                filter_rows_adjoint(filtered, *self._filter(e, transposed=True), parallel[e])  # type: ignore[call-arg]
-        with one_parallel_region():
-            shift_views_adjoint(parallel, *self._views(), out)  # type: ignore[call-arg]
+                sum_rows_adjoint(sums, at.start, at.skip, *self._rows(e), filtered)  # type: ignore[call-arg]
+                if unseen.any():
+                    expected = "a template that is zero where the scan does not see"
+                    refuse("adjoint", expected, "voxels outside the scanned range")
+                for q, rows, t in at.products:
+                    parallel[rows] = filtered[rows, : t.stop - t.start] @ matrices[q, :, t].T
+                shift_views_adjoint(parallel, *self._views(e), cone, at.start, out)  # type: ignore[call-arg]

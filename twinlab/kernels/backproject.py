@@ -11,7 +11,7 @@ from numba import njit, prange
 from twinlab.kernels.resample import FAST
 from twinlab.kernels.vector import read, reread, write
 
-TILE = 32  # voxels; a tile's part of two angles stays in the second-level cache
+TILE = 16  # voxels; a tile's part of two angles stays in the second-level cache
 
 
 @njit(cache=True, inline="always")
@@ -43,12 +43,19 @@ def parallel_place(x, y, ray, steps, first_t, first_s):
 
 
 @njit(cache=True, fastmath=FAST)
-def _add_two(out, a, b, c, d, wa, wb, wc, wd, va, vb, vc, vd, n):
-    """Add two cells of four points: each array holds the columns of two neighbours in t."""
+def _add_two(out, at, points, first, second, n, line, wa, wb, wc, wd, va, vb, vc, vd):
+    """Add two cells of four points, at offsets in flat arrays: neighbours in t are columns side by side.
+
+    ``n`` is the length of a column, ``line`` that of a line of points. Offsets, because slices of arrays cost more
+    than the sum.
+    """
     for k in range(n):
-        total = reread(out, k, 1) + wa * read(a, k, 1) + wb * read(a, k + n, 1)
-        total += wc * read(b, k, 1) + wd * read(b, k + n, 1) + va * read(c, k, 1) + vb * read(c, k + n, 1)
-        write(out, k, total + vc * read(d, k, 1) + vd * read(d, k + n, 1), 1)
+        a, b = first + k, second + k
+        total = reread(out, at + k, 1) + wa * read(points, a, 1) + wb * read(points, a + n, 1)
+        total += wc * read(points, a + line, 1) + wd * read(points, a + line + n, 1)
+        total += va * read(points, b, 1) + vb * read(points, b + n, 1)
+        total += vc * read(points, b + line, 1) + vd * read(points, b + line + n, 1)
+        write(out, at + k, total, 1)
 
 
 @njit(cache=True, parallel=True, fastmath=FAST)
@@ -72,7 +79,9 @@ def back_project(points, rays, grid, steps, x, y, out):
     """
     nx, n_angles, n = x.size, points.shape[0], out.shape[2]
     across = (nx + TILE - 1) // TILE
-    lines = points.reshape(n_angles, points.shape[1], points.shape[2] * n)
+    line = points.shape[2] * n
+    angle = points.shape[1] * line
+    flat, image = points.reshape(points.size), out.reshape(out.size)
     kind = out.dtype.type
     one = kind(1)
     for tile in prange(across * ((y.size + TILE - 1) // TILE)):
@@ -86,11 +95,11 @@ def back_project(points, rays, grid, steps, x, y, out):
                     h, u, w, v = parallel_place(x[ix], y[iy], rays[q], steps, grid[q, 0], grid[q, 1])
                     f, g, u, v = kind(f), kind(g), kind(u), kind(v)
                     _add_two(
-                        out[iy, ix], lines[m, j, i * n : (i + 2) * n], lines[m, j + 1, i * n : (i + 2) * n],
-                        lines[q, w, h * n : (h + 2) * n], lines[q, w + 1, h * n : (h + 2) * n],
+                        image, (iy * nx + ix) * n, flat, m * angle + j * line + i * n,
+                        q * angle + w * line + h * n, n, line,
                         (one - f) * (one - g), f * (one - g), (one - f) * g, f * g,
                         (one - u) * (one - v) * second, u * (one - v) * second, (one - u) * v * second,
-                        u * v * second, n,
+                        u * v * second,
                     )  # fmt: skip
 
 

@@ -93,6 +93,35 @@ def _add_means(edge, edge_weight, pair, inverse, lo, hi, value, weight):
 
 
 @njit(cache=True, fastmath=FAST)
+def _look_up_sums(line, top, start, scale, bounds, lo, hi, edge):
+    """As :func:`_look_up`, of the ray alone."""
+    zero = bounds.dtype.type(0)
+    for k in range(lo, hi):
+        position = row_place(start, scale, read(bounds, k, 4), zero, top)
+        r = np.int32(position)
+        f = position - r
+        a, b = read(line, r, 4), read(line, r + 1, 4)
+        write(edge, k, bounds.dtype.type(a + f * (b - a)), 4)
+
+
+@njit(cache=True, fastmath=FAST)
+def _add_mean(edge, pair, inverse, lo, hi, value):
+    """As :func:`_add_means`, of the ray alone."""
+    for k in range(lo, hi):
+        mean = (read(edge, k + pair, 5) - read(edge, k, 5)) * inverse
+        write(value, k, reread(value, k, 5) + mean, 5)
+
+
+@njit(cache=True, fastmath=FAST)
+def _add_product(value, factor, out):
+    """Add ``factor * value`` to ``out``. Empties ``value``."""
+    zero = out.dtype.type(0)
+    for k in range(out.size):
+        write(out, k, reread(out, k, 6) + read(factor, k, 6) * reread(value, k, 6), 6)
+        write(value, k, zero, 6)
+
+
+@njit(cache=True, fastmath=FAST)
 def _add_quotient(value, weight, least, out):
     """Add ``value / weight`` to ``out``; NaN where the weight is too small. Empties both."""
     zero = out.dtype.type(0)
@@ -131,7 +160,7 @@ def _lines(span, i):
 @njit(cache=True, parallel=True, fastmath=FAST)
 def resample(
     sums, window, source, group, grid, span, fan, fan_first, steps, bounds, even, pair, row_sums, least_mm,
-    flat, shares, out,
+    flat, shares, known, origin, out,
 ):  # fmt: skip
     """Slice means at the points (t, s) of some half-turn angles, combined over turns and directions.
 
@@ -170,6 +199,10 @@ def resample(
         Flat detector.
     shares : bool
         Entries of an angle add up (each holds its share of every ray) instead of being averaged.
+    known : array (n_s, n_t, slices) or (0, 0, 0)
+        From :func:`inverse_weights`, where they are the same at every angle; not with ``shares``.
+    origin : (int, int)
+        Indices in t and s of its first point.
     out : array (angles, n_s, n_t, slices)
         Overwritten where ``span`` says. ``slices`` is a multiple of eight.
     """
@@ -203,7 +236,17 @@ def resample(
                     min(-start[a] / scale[a], -start[b] / scale[b]),
                     max((top - start[a]) / scale[a], (top - start[b]) / scale[b]), even[0], even[1], n_bounds,
                 )  # fmt: skip
-                if hi > lo:
+                if hi > lo and known.size:
+                    line = sums[e, index - window[e, 1]]
+                    for k in range(lo):
+                        edge[k] = 0
+                    for k in range(hi, n_edges):
+                        edge[k] = line[top]
+                    first, last = max(lo - pair, 0) // LANES * LANES, min(hi, n_slices)
+                    for j in range(j_lo, j_hi):
+                        _look_up_sums(line, kind(top), kind(start[j]), kind(scale[j]), bounds, lo, hi, edge)
+                        _add_mean(edge, pair, kind(1.0 / scale[j]), first, last, value[j])
+                elif hi > lo:
                     line, weights = sums[e, index - window[e, 1]], row_sums[row_lo:]
                     for k in range(lo):
                         edge[k] = 0
@@ -223,9 +266,46 @@ def resample(
                 if shares:
                     for j in range(j_lo, j_hi):
                         _add_quotient(value[j], weight[j], least, out[m, j, i])
-            if not shares or group[m + 1] == group[m]:
+            if known.size:
+                t, s = grid[m, 0] + i - origin[0], grid[m, 1] - origin[1]
+                for j in range(j_lo, j_hi):
+                    _add_product(value[j], known[s + j, t], out[m, j, i])
+            elif not shares or group[m + 1] == group[m]:
                 for j in range(j_lo, j_hi):
                     _add_quotient(value[j], weight[j], least, out[m, j, i])
+
+
+@njit(cache=True, parallel=True)
+def inverse_weights(
+    window, source, fan, fan_first, steps, bounds, pair, row_sums, least_mm, flat, origin, out,
+):  # fmt: skip
+    """One over the sum of the weights that some entries give the slices at points (t, s); NaN where unseen.
+
+    Parameters
+    ----------
+    window, source : arrays (entry, 4), (entry, 5)
+        Of the entries of one angle.
+    out : array (n_s, n_t, slices)
+        Overwritten; its first point is ``origin``. Other parameters as for :func:`resample`.
+    """
+    for i in prange(out.shape[1]):
+        for j in range(out.shape[0]):
+            for k in range(out.shape[2]):
+                below, above = bounds[min(k, bounds.size - 1)], bounds[min(k + pair, bounds.size - 1)]
+                total = 0.0
+                for e in range(window.shape[0]):
+                    side, row_lo = window[e, 0], window[e, 2]
+                    index = side * (origin[0] + i)
+                    height, root = meet(index * steps[0], source[e], fan[index - fan_first])
+                    s = side * ((origin[1] + j) * steps[1])
+                    start, scale = column(s, height, root, source[e], row_lo, flat)
+                    n_rows = window[e, 3] - row_lo
+                    r, f = row_cell(start + scale * below, n_rows)
+                    low = (1.0 - f) * row_sums[row_lo + r] + f * row_sums[row_lo + r + 1]
+                    r, f = row_cell(start + scale * above, n_rows)
+                    high = (1.0 - f) * row_sums[row_lo + r] + f * row_sums[row_lo + r + 1]
+                    total += (high - low) / scale
+                out[j, i, k] = 1.0 / total if total > least_mm else np.nan
 
 
 @njit(cache=True, parallel=True, fastmath=FAST)
