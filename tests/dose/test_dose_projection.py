@@ -230,3 +230,29 @@ def test_field_beside_the_middle_of_the_body_has_no_entrance(block):
     result = shot(block, stand(**aside))
     assert math.isnan(result.attrs["entrance_air_kerma_mgy"])
     assert float(result["organ_dose"][0]) > 0.0
+
+
+def test_a_table_takes_what_its_water_takes(block):
+    """PA through a table: the narrow-beam attenuation of 10 mm of water; AP does not see it."""
+    table = dose.with_table(block, water_equivalent_mm=10.0, thickness_mm=40.0)
+    assert table.sizes["y"] == block.sizes["y"] + 4
+    np.testing.assert_array_equal(table["organ"].isel(y=slice(0, 20)), block["organ"])
+    assert float(table["density"][0, 20:, 15].sum() * 10.0) == pytest.approx(10.0)
+    pa = {"source_mm": {"x": 0.0, "y": 1000.0, "z": 0.0}, "panel_mm": {"x": 0.0, "y": -200.0, "z": 0.0}}
+    narrow = {"field_mm": (20.0, 20.0), "field_distance_mm": 1000.0}
+    with_it, without = (shot(p, stand(**pa), seed=4, **narrow) for p in (table, block))
+    ratio = with_it["organ_dose"].to_numpy() / without["organ_dose"].to_numpy()
+    energy = beam_fluence(stand().protocol(), fan_angle_rad=[0.0])
+    water = np.exp(-mass_attenuation("water", energy["energy"].to_numpy())[0] * 1.0)
+    deposit = (energy[0] * energy["energy"]).to_numpy()  # about what 20 cm of water absorbs
+    primary = float((deposit * water).sum() / deposit.sum())
+    sd = np.hypot(*((r["organ_dose_sd"] / r["organ_dose"]).to_numpy() for r in (with_it, without)))
+    # scatter in the table, half of it towards the body, gives back up to half of what is taken
+    assert (ratio > primary - 4 * sd).all()
+    assert (ratio < 1.0 - 0.4 * (1.0 - primary) + 4 * sd).all()
+    front, back = (shot(p, stand(), seed=5, **narrow)["organ_dose"].to_numpy() for p in (table, block))
+    np.testing.assert_allclose(front, back, rtol=0.02)  # the table's backscatter; other histories behind it
+    with pytest.raises(InputError, match="g/cm3"):
+        dose.with_table(block, water_equivalent_mm=50.0, thickness_mm=20.0)
+    with pytest.raises(InputError, match="above 0 mm"):
+        dose.with_table(block, water_equivalent_mm=0.0)
