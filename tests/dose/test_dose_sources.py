@@ -270,9 +270,12 @@ def test_wrong_blades(chest):
         type(chest.scanner).make({**chest.scanner.model_dump(), "collimator_distance_mm": 900.0}, where="x")
 
 
-def test_stations_without_blades_are_those_of_the_first_beam(chest):
-    """Four columns are enough for one tube: the same photons."""
+def test_open_blades_change_nothing(chest):
+    """Blades that stand outside the beam: the same photons as without."""
     view = np.array([[0.3, 5.0, 0.1, 2.0], [2.0, 25.0, 0.1, 2.0]])
-    source, _ = beam_source(chest, view, isocentre_mm=(0.0, 0.0))
-    short = source._replace(stations=np.ascontiguousarray(source.stations[:, :4]))
-    np.testing.assert_array_equal(rays(source, 500), rays(short, 500))
+    source, number = beam_source(chest, view, isocentre_mm=(0.0, 0.0))
+    assert source.stations.shape[1] == 4  # the kernel does not look for blades
+    wide = np.tile([-0.5, 0.5], (2, 1))
+    bladed, same = joined([(protocol_beam(chest, view, isocentre_mm=(0.0, 0.0), slope=wide), 1.0)])
+    assert same == pytest.approx(number, rel=1e-12)
+    np.testing.assert_array_equal(rays(source, 500), rays(bladed, 500))

@@ -18,7 +18,6 @@ STATION_VALUES = 7
 _HALF = np.float32(0.5)
 _ONE = np.float32(1.0)
 _ZERO = np.float32(0.0)
-_FAR = np.float32(1e9)
 _PER_UNIT = np.float32(1.0 / ENERGY_UNIT_KEV)
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
@@ -42,9 +41,10 @@ def _gantry(source, a, b, c, d, step, history, k0, k1):
     step += _NEXT
     view = alias_draw(source.view_probability, source.view_alias, d, p)
     beam = np.int32(0)
-    low = -_FAR
-    high = _FAR
-    if source.stations.shape[1] > 4:
+    low = _ZERO
+    high = _ZERO
+    blades = source.stations.shape[1] > 4
+    if blades:
         beam = np.int32(source.stations[view, 4])
         low = source.stations[view, 5]
         high = source.stations[view, 6]
@@ -65,6 +65,8 @@ def _gantry(source, a, b, c, d, step, history, k0, k1):
         fan = g[o + 3] + (np.float32(angular % n_fan) + r) * g[o + 4]
         w = g[o + 5] + (np.float32(angular // n_fan) + s) * g[o + 6]
         level = math.sqrt(_ONE - w * w)
+        if not blades:
+            break
         slope = w / level
         if g[o + 10] > _ZERO:  # straight blades: z is the same at the same depth, not on the same arc
             slope /= math.cos(fan)
@@ -111,11 +113,11 @@ def emit(source, history, k0, k1):
     view's beam (``stations`` column 4) has an alias table over bins of cone angle, fan angle and energy;
     within a bin fan angle and sine of the cone angle are uniform. A photon that the collimator's blades
     stop is drawn again: it passes where the tangent of its cone angle, plus the place on the focal spot
-    over the distance of the blades, lies within columns 5 and 6 of the view (four columns: the first beam,
-    and no blades). ``geometry`` holds for each
-    beam radius, isocentre x and y, low fan angle, fan bin width, low and bin width of the sine of the cone
-    angle, length and width of the focal spot, 1 over the distance of the blades, whether these are
-    straight, and the lean of the gantry; ``kind[1]`` is the number of beams, ``kind[2]`` that of cone bins.
+    over the distance of the blades, lies within columns 5 and 6 of the view; with four columns there are one
+    beam and no blades. ``geometry`` holds for each beam radius, isocentre x and y, low fan angle, fan bin
+    width, low and bin width of the sine of the cone angle, length and width of the focal spot, 1 over the
+    distance of the blades, whether these are straight, and the lean of the gantry; ``kind[1]`` is the number
+    of beams, ``kind[2]`` that of cone bins.
 
     Returns
     -------

@@ -165,6 +165,7 @@ def joined(beams: Sequence[tuple[Beam, float]]) -> tuple[Source, float]:
     cones = {beam.fluence.shape[:2] for beam, _ in beams}
     if len(cones) > 1 or len({beam.bin_width_kev for beam, _ in beams}) > 1:
         refuse("source", "beams in the same bins of angle and energy", sorted(cones))
+    plain = len(beams) == 1 and beams[0][0].slope is None  # without blades, which the kernel then skips
     tables, rows, stations, weights, photons = [], [], [], [], 0.0
     for number, (beam, mas) in enumerate(beams):
         place = np.searchsorted(energy, np.round(beam.energy_kev, 6))
@@ -180,7 +181,7 @@ def joined(beams: Sequence[tuple[Beam, float]]) -> tuple[Source, float]:
         if open_share is not None:
             number_of *= float((weight[keep] * open_share[keep]).sum() / weight.sum())
             weight = weight * open_share
-        stations.append(_stations(beam, number)[keep])
+        stations.append(_stations(beam, number)[keep, : 4 if plain else STATION_VALUES])
         weights.append(weight[keep])
         photons += number_of
         if len(beams) > 1 and weight[keep].sum() > 0:
