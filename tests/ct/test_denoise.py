@@ -11,7 +11,15 @@ from twinlab.ct.denoiser import Denoiser, denoise
 from twinlab.ct.denoiser_training import train_denoiser
 from twinlab.schema import InputError, label
 
-TINY = {"n_objects": 3, "realisations": 3, "steps": 120, "size": 96, "channels": 8, "progress": False}
+TINY = {
+    "n_objects": 3,
+    "realisations": 3,
+    "steps": 200,
+    "size": 96,
+    "channels": 8,
+    "bias_weight": 0.0,
+    "progress": False,
+}
 TINIEST = {**TINY, "n_objects": 1, "realisations": 1, "steps": 5, "channels": 4}
 
 
@@ -65,11 +73,21 @@ def test_weights_are_small_and_kept_in_the_cache(model, protocol, cache, monkeyp
 
 def test_noise_falls_and_means_stay(model):
     facts = model.facts
-    # 120 steps on 9 images of pixels as wide as a channel, whose noise is hardly correlated: measured 0.78
+    # 200 steps on 9 images of pixels as wide as a channel, whose noise is hardly correlated
     assert facts["noise_after_hu"] < 0.88 * facts["noise_before_hu"]
     assert abs(facts["bias_hu"]) < 0.2 * facts["noise_before_hu"]
     assert set(facts["edge_after_mm"]) == {"+50 HU", "+200 HU", "-100 HU"}
     assert facts["edge_after_mm"]["+200 HU"] < 1.2 * facts["edge_mm"]["+200 HU"]
+
+
+def test_a_greater_weight_of_bias_keeps_edges_and_noise(model, protocol, cache):
+    faithful = train_denoiser(protocol, seed=1, **{**TINY, "bias_weight": 12.0})
+    assert faithful.facts["key"] != model.facts["key"]
+    assert (
+        model.facts["noise_after_hu"] < faithful.facts["noise_after_hu"] < faithful.facts["noise_before_hu"]
+    )
+    wider = [m.facts["edge_after_mm"]["+50 HU"] / m.facts["edge_mm"]["+50 HU"] for m in (faithful, model)]
+    assert wider[0] < wider[1]
 
 
 def image(n=64, pixel=3.0, **attrs):
@@ -89,6 +107,18 @@ def test_an_image_keeps_its_labels_and_gaps(model):
     assert clean.attrs["denoiser"] == model.facts["key"]
     assert clean.attrs["noise_after_hu"] == model.facts["noise_after_hu"]
     assert np.array_equal(clean["x"], noisy["x"])
+
+
+def test_bias_is_told_from_noise_that_is_greater():
+    needs_torch()
+    import torch
+
+    rng = np.random.default_rng(0)
+    errors = rng.standard_normal((6, 4, 1, 64, 64)) + 0.3  # bias of 0.3 below noise of 1
+    found = float(denoiser_training.squared_bias(torch.from_numpy(errors.reshape(24, 1, 64, 64)), 4))
+    # sd of products of two noises: 1 / sqrt(6 pairs x 6 x 4096 pixels); of bias and noise: 2 x 0.3 / sqrt(4 x 6 x 4096)
+    assert found == pytest.approx(0.09, abs=3 * (1 / np.sqrt(6 * 6 * 4096) + 0.6 / np.sqrt(4 * 6 * 4096)))
+    assert float(denoiser_training.squared_bias(torch.ones((3, 1, 8, 8)), 1)) == 0.0
 
 
 def test_an_untrained_network_changes_nothing():
@@ -133,7 +163,12 @@ def test_a_missing_model_is_refused_before_torch_is_needed(monkeypatch, wrong):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"steps": 0}, "steps"), ({"size": 32}, "size"), ({"size": 96, "pixel_mm": 40.0}, "pixel_mm")],
+    [
+        ({"steps": 0}, "steps"),
+        ({"bias_weight": -1.0}, "bias_weight"),
+        ({"size": 32}, "size"),
+        ({"size": 96, "pixel_mm": 40.0}, "pixel_mm"),
+    ],
 )
 def test_refuses_settings(protocol, change, message):
     needs_torch()

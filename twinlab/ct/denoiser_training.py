@@ -1,7 +1,8 @@
 """Train the denoiser on our own scans: random objects, with noise and without, under one protocol.
 
 The target is the noise-free image of the same kernel, so the network learns the texture of the noise that the
-protocol makes and leaves the resolution alone as far as noise allows.
+protocol makes. The least squared error would blur edges that are fainter than the noise; so bias, known from several
+realisations of one place, weighs more than variance.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ DOSES = (1.0, 0.5, 2.0)  # of the protocol's exposure, in turn
 CONTRASTS = {50.0: (0.35, 0.0), 200.0: (-0.35, 0.0), -100.0: (0.0, 0.35)}  # HU: place in the test object
 _MATERIALS = ("air", "water", "bone_cortical")
 _PATCH, _BATCH = 64, 8
+_REPEATS = 4  # realisations of one place in a batch, from which its bias is known
 _THREADS = 1  # fixed: sums of gradients depend on how they are split
-_RATE = 5e-3
+_RATE = 2e-3
 _ROD = 0.12  # radius of a rod, of half the field
 
 
@@ -47,6 +49,7 @@ class _Settings:
     size: int
     pixel_mm: float
     channels: int
+    bias_weight: float
     mas: float
 
 
@@ -54,12 +57,13 @@ def train_denoiser(
     protocol: Protocol,
     *,
     seed: int = 0,
-    n_objects: int = 12,
+    n_objects: int = 8,
     realisations: int = 4,
-    steps: int = 1200,
+    steps: int = 800,
     size: int = 256,
     pixel_mm: float | None = None,
     channels: int = denoiser.CHANNELS,
+    bias_weight: float = 12.0,
     mas: float | None = None,
     progress: bool = True,
 ) -> Denoiser:
@@ -81,6 +85,9 @@ def train_denoiser(
         300 mm of it or the field if smaller.
     channels : int
         Of the hidden layers.
+    bias_weight : float
+        Of squared bias beside variance, above the 1 that the least squared error gives it. At 0 most noise goes, and
+        edges fainter than the noise blur; see ``docs/methods/iterative.md`` for what each costs.
     mas : float, optional
         Exposure; default the protocol's.
     progress : bool
@@ -100,6 +107,8 @@ def train_denoiser(
     for name, value in numbers.items():
         if value < 1 or value != int(value):
             refuse(f"train_denoiser: {name}", "a whole number from 1", value)
+    if not bias_weight >= 0:
+        refuse("train_denoiser: bias_weight", "a number from 0", bias_weight)
     if size < _PATCH:
         refuse("train_denoiser: size", f"{_PATCH} pixels or more", size)
     field = 0.95 * min(protocol.reconstruction_fov_mm, protocol.scanner.scan_fov_mm / np.sqrt(2.0))
@@ -110,7 +119,15 @@ def train_denoiser(
             "train_denoiser: pixel_mm", f"{size} pixels within {protocol.scanner.scan_fov_mm:.0f} mm", pixel
         )
     settings = _Settings(
-        int(seed), n_objects, realisations, steps, size, pixel, channels, float(mas or protocol.mas)
+        int(seed),
+        n_objects,
+        realisations,
+        steps,
+        size,
+        pixel,
+        channels,
+        float(bias_weight),
+        float(mas or protocol.mas),
     )
     key = content_key(protocol, vars(settings), source_key())
     found = denoiser.load(key)
@@ -212,9 +229,8 @@ def _fit(
     torch: Any, pairs: list[tuple[Array, Array]], settings: _Settings, progress: bool
 ) -> tuple[Any, float, float]:
     """Network, scale of its input [HU], and mean squared error at the end over that of the noise."""
-    clean = np.concatenate([np.repeat(target[None], noisy.shape[0], axis=0) for target, noisy in pairs])
-    noisy = np.concatenate([noisy for _, noisy in pairs])
-    scale = float(4.0 * np.median([np.std(n - c) for n, c in zip(noisy, clean, strict=True)]))
+    scale = float(4.0 * np.median([np.std(one - clean) for clean, noisy in pairs for one in noisy]))
+    repeats = min(settings.realisations, _REPEATS)
     rng = np.random.default_rng(settings.seed)
     before = torch.get_num_threads()
     torch.set_num_threads(_THREADS)
@@ -225,29 +241,59 @@ def _fit(
             optimiser = torch.optim.Adam(net.parameters(), lr=_RATE)
             decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
             last = []
-            for _ in tqdm(range(settings.steps), desc="training", disable=not progress, leave=False):
-                x, y = _batch(torch, noisy, clean, scale, rng)
+            for step in tqdm(range(settings.steps), desc="training", disable=not progress, leave=False):
+                x, y = _batch(torch, pairs, repeats, scale, rng)
                 optimiser.zero_grad()
-                error = ((net(x) - (x - y)) ** 2).mean()
-                error.backward()
+                error = (x - y) - net(x)
+                squared = (error**2).mean()
+                # from nothing to whole half-way: products of raw noise would drown the first steps
+                weight = settings.bias_weight * min(1.0, 2.0 * step / settings.steps)
+                (squared + weight * squared_bias(error, repeats)).backward()
                 optimiser.step()
                 decay.step()
-                last.append(float(error.detach()) / float(((x - y) ** 2).mean()))
+                last.append(float(squared.detach()) / float(((x - y) ** 2).mean()))
     finally:
         torch.set_num_threads(before)
     return net, scale, float(np.mean(last[-50:]))
 
 
-def _batch(torch: Any, noisy: Array, clean: Array, scale: float, rng: np.random.Generator) -> tuple[Any, Any]:
-    """Patches of noisy and noise-free images, mirrored and transposed at random, over the scale."""
-    x, y = (np.empty((_BATCH, 1, _PATCH, _PATCH), np.float32) for _ in range(2))
-    for k in range(_BATCH):
-        i = int(rng.integers(noisy.shape[0]))
-        r, c = (int(v) for v in rng.integers(0, noisy.shape[1] - _PATCH + 1, 2))
+def squared_bias(error: Any, repeats: int) -> Any:
+    """Mean squared bias of a denoised image, from its errors in ``repeats`` realisations of the noise.
+
+    The mean product of the errors of two different realisations: what noise leaves in it is zero in the mean. It is
+    what a blurred edge costs, of which the mean squared error sees little where the edge is lower than the noise.
+
+    Parameters
+    ----------
+    error : tensor (place times repeats, ...)
+        Realisations of one place follow one another.
+    repeats : int
+        With 1 there is no estimate, and the result is 0.
+    """
+    if repeats == 1:
+        return 0.0 * error.sum()
+    groups = error.reshape(-1, repeats, *error.shape[1:])
+    pairs = groups.sum(1) ** 2 - (groups**2).sum(1)
+    return pairs.mean() / (repeats * (repeats - 1))
+
+
+def _batch(
+    torch: Any, pairs: list[tuple[Array, Array]], repeats: int, scale: float, rng: np.random.Generator
+) -> tuple[Any, Any]:
+    """Patches of noisy and noise-free images, mirrored and transposed at random, over the scale.
+
+    ``repeats`` realisations of each place follow one another.
+    """
+    places, size = _BATCH // repeats, pairs[0][0].shape[0]
+    x, y = (np.empty((places * repeats, 1, _PATCH, _PATCH), np.float32) for _ in range(2))
+    for place in range(places):
+        clean, noisy = pairs[int(rng.integers(len(pairs)))]
+        r, c = (int(v) for v in rng.integers(0, size - _PATCH + 1, 2))
         flip, turn = tuple(1 - 2 * rng.integers(0, 2, 2)), bool(rng.integers(2))
-        for source, target in ((noisy, x), (clean, y)):
-            part = source[i, r : r + _PATCH, c : c + _PATCH][:: flip[0], :: flip[1]]
-            target[k, 0] = (part.T if turn else part) / scale
+        for k, chosen in enumerate(rng.permutation(noisy.shape[0])[:repeats], start=place * repeats):
+            for source, target in ((noisy[chosen], x), (clean, y)):
+                part = source[r : r + _PATCH, c : c + _PATCH][:: flip[0], :: flip[1]]
+                target[k, 0] = (part.T if turn else part) / scale
     return torch.from_numpy(x), torch.from_numpy(y)
 
 
