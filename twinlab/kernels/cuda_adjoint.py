@@ -187,7 +187,7 @@ def project_adjoint_cuda(
     if reason:
         refuse("project_adjoint_cuda", "a CUDA device", reason)
     data = np.asarray(data, np.float32)
-    channel = u_mm if fan_angle_rad is None else fan_angle_rad
+    channel: Any = u_mm if fan_angle_rad is None else fan_angle_rad
     expected = (np.size(view_angle_rad), np.size(row_mm), np.size(channel))
     if data.ndim != 4 or data.shape[1:] != expected:
         refuse(
