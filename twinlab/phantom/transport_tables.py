@@ -87,15 +87,15 @@ def _one_named(key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return _one(materials.get(key))
 
 
-def build(names: Sequence[str | Material], *, kerma: str = "air") -> Tables:
+def build(names: Sequence[str | Material], *, kerma: str | Material = "air") -> Tables:
     """Tables of a list of materials; the first must be the world's air.
 
     Parameters
     ----------
     names : sequence of str or Material
         Keys of :mod:`twinlab.physics.materials`, or materials; their order is the index in the grid.
-    kerma : str
-        Gas in which the scored fluence of chambers is turned to collision kerma.
+    kerma : str or Material
+        Matter in which the scored fluence of chambers is turned to collision kerma.
 
     Returns
     -------
