@@ -29,7 +29,7 @@ def _same(builder: Any, vector: Any, lane: int) -> Any:
 
 
 @intrinsic
-def pass_slabs(typingctx, out, at, acc, old, new, columns, c0, c1, c2, c3, ends, widths, s):  # type: ignore[no-untyped-def]
+def pass_slabs(typingctx, out, at, acc, old, new, columns, c0, c1, c2, c3, ends, widths, s):
     """``out[at:at+4]`` grows by what slab ``old`` has gathered up to ``s``, less what ``new`` has.
 
     As scalars: ``acc[old+k] - acc[new+k]``, less ``left[i] * (columns[ci+old+k] - columns[ci+new+k])`` of each of the
