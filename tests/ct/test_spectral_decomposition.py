@@ -14,6 +14,7 @@ from twinlab.ct.spectral import (
     bin_projections,
     decompose,
     decompose_images,
+    iodine_calibration,
     iodine_sensitivity,
     material_projections,
     measurements_of_bins,
@@ -23,8 +24,11 @@ from twinlab.ct.spectral import (
     virtual_monoenergetic,
     virtual_non_contrast,
 )
+from twinlab.ct.spectral.decomposition import _model
+from twinlab.kernels.decompose_ray import MOST, solve_ray
 from twinlab.physics.attenuation import linear_attenuation_per_mm
 from twinlab.scanner import trajectory
+from twinlab.scanner.models import Sampling
 from twinlab.scanner.second import (
     aligned,
     second_protocol,
@@ -207,32 +211,110 @@ def test_more_bins_tell_more(counting):
     assert 0.5 < sd[0] / sd[1] < 1.0
 
 
-def test_iodine_with_a_switched_voltage():
-    protocol = coarse("qc_axial", views=720, kv=80, second_kv=140)
+def switched(protocol):
+    """Noise-free scans of both voltages, the second interpolated to the views of the first."""
     views = switched_views(switched_trajectory(protocol, trajectory(protocol, z_range_mm=RANGE)))
     settings = switched_protocols(protocol)
     scans = [
-        ct.acquire(ct.line_integrals(inserts()[0], setting, own), setting, seed=1, noise=False)
+        ct.scan_phantom(inserts()[0], setting, trajectory=own, seed=1, noise=False)
         for setting, own in zip(settings, views, strict=True)
     ]
-    both = [(scans[0], settings[0]), (aligned(scans[1], scans[0]), settings[1])]
-    assert np.abs(error_mg_ml(decompose(measurements_of_scans(both)), settings[0])).max() < 0.2
+    return [(scans[0], settings[0]), (aligned(scans[1], scans[0]), settings[1])]
+
+
+def test_iodine_with_a_switched_voltage():
+    """240 views of each voltage, read as scanners do: over the width of a cell and the time of a view.
+
+    Rays without width miss or meet the corners of voxels in one view and not in the next, which no interpolation
+    between views can know: 0.27 mg/ml for any order of it, half of it with 360 views.
+    """
+    protocol = coarse("qc_axial", views=480, kv=80, second_kv=140)
+    both = switched(protocol.replace(sampling=Sampling(cell_channel=3, view=3)))
+    # the bar is 0.2; the rest is that of two scans along the same rays, 0.05
+    assert np.abs(error_mg_ml(decompose(measurements_of_scans(both)), both[0][1])).max() < 0.1
+
+
+def only_one(rod: int) -> xr.Dataset:
+    """The phantom with water in all rods but one."""
+    phantom = inserts()[0]
+    names = phantom["material_name"].to_numpy().copy()
+    others = [k for k in range(2, 8) if k != rod]
+    names[others] = "water"
+    density = phantom["density"].to_numpy().copy()
+    density[np.isin(phantom["material"], others)] = 1.0
+    return phantom.assign(
+        material_name=phantom["material_name"].copy(data=names),
+        density=phantom["density"].copy(data=density),
+    )
+
+
+@pytest.mark.parametrize("key", ["qc_axial", "photon_counting_qc"])
+def test_calibrated_iodine_of_one_rod_in_images(key):
+    """The calibration, parallel rays of one spectrum, against the whole fan-beam scan of 15 mg/ml and of 5."""
+    protocol = coarse(key)
+    settings = [protocol.replace(kv=kv) for kv in (80, 140)] if key == "qc_axial" else protocol
+    factors = iodine_calibration(settings, diameter_mm=200.0)
+    assert (factors[:, 1] < 0).all()
+    for rod in (5, 7):
+        paths = ct.line_integrals(only_one(rod), protocol, trajectory(protocol, z_range_mm=RANGE))
+        if key == "qc_axial":
+            scans = [(ct.acquire(paths, s, seed=1, noise=False), s) for s in settings]
+        else:
+            counts = acquire_counts(paths, protocol, seed=1, noise=False)
+            scans = [(scan, protocol) for scan in bin_projections(counts, protocol)]
+        images = [ct.reconstruct(scan, s, grid=grid()) for scan, s in scans]
+        noise = None if key == "qc_axial" else [10, 8, 20, 9]
+        found = means(decompose_images(images, factors, noise_hu=noise)["iodine"], inserts()[1])[rod - 2]
+        # channels of 2 mm and voxels of 1.25 mm: 1 %, as from projections
+        assert found == pytest.approx(INSERTS[rod - 2], abs=0.015 * INSERTS[rod - 2])
 
 
 def test_iodine_from_images(dual, counting):
-    """A linear calibration at 10 mg/ml over 24 mm: iodine hardens the beam for itself and for other rods."""
-    centres, at = inserts()[1], {"behind_water_mm": 180.0, "iodine_g_cm2": 0.024}
+    """Six rods, which harden the beam for each other: what calibration with one of them leaves."""
+    centres = inserts()[1]
     images = [ct.reconstruct(scan, protocol, grid=grid()) for scan, protocol in dual]
-    found = decompose_images(images, iodine_sensitivity([p for _, p in dual], **at))
+    found = decompose_images(images, iodine_calibration([p for _, p in dual], diameter_mm=200.0))
     off = means(found["iodine"], centres) - INSERTS
-    # little iodine is right to 0.1 mg/ml; the rest is known hardening, 3 % at 15 mg/ml for 80 and 140 kV
-    assert (np.abs(off) < 0.1 + 0.04 * np.array(INSERTS)).all(), off
+    assert np.abs(off).max() < 0.2, off  # found: 0.10, of which the coarse scan takes 0.05
     protocol, _, counts = counting
     bins = [ct.reconstruct(scan, protocol, grid=grid()) for scan in bin_projections(counts, protocol)]
-    four = decompose_images(bins, iodine_sensitivity(protocol, **at), noise_hu=[10, 8, 20, 9])
+    factors = iodine_calibration(protocol, diameter_mm=200.0)
+    four = decompose_images(bins, factors, noise_hu=[10, 8, 20, 9])
     off = means(four["iodine"], centres) - INSERTS
-    assert (np.abs(off) < 0.1 + 0.10 * np.array(INSERTS)).all(), off  # bins of one voltage: 8 to 10 %
+    assert np.abs(off).max() < 0.25, off  # bins of one voltage: 0.20 found, 1.3 % at 15 mg/ml
     assert four.attrs["iodine_noise_factor"] > 0.1
+    with pytest.raises(InputError, match="a rod inside"):
+        iodine_calibration(protocol, diameter_mm=20.0)
+    with pytest.raises(InputError, match="up_to_mg_ml"):
+        iodine_calibration(protocol, diameter_mm=200.0, up_to_mg_ml=0.0)
+
+
+def test_rows_of_rays_and_single_rays_agree(counting):
+    """The quick solution in float32 against the slow one in float64, in units of the noise; few quanta too."""
+    protocol, paths, _ = counting
+    few = paths.isel(view=slice(0, 8))
+    for mas, most_slow in ((300.0, 0.001), (3.0, 1.0)):
+        measured = measurements_of_bins(acquire_counts(few, protocol, seed=2, mas=mas), protocol)
+        found = decompose(measured)
+        assert found.attrs["unconverged"] == 0
+        assert found.attrs["slow_rays"] <= most_slow * measured.transmission[0].size
+        model = _model(measured, ("water", "iodine"))
+        precision, at, inverse = np.linalg.inv(measured.correlation), np.empty(2), np.empty((MOST, MOST))
+        for ray in np.random.default_rng(0).integers(0, (8, 2, 256), size=(300, 3)):
+            place = (slice(None), *ray)
+            assert solve_ray(
+                measured.transmission[place].copy(), measured.quanta[place].copy(), model.mu, model.weight[0],
+                int(ray[2]), precision, at, inverse,
+            )  # fmt: skip
+            off = found["basis_path"].to_numpy()[place] - at
+            assert (np.abs(off) < 1e-3 * np.sqrt(np.diagonal(inverse)[:2])).all()
+    alone = decompose(measured, covariance=False)
+    assert "basis_covariance" not in alone
+    assert np.array_equal(alone["basis_path"], found["basis_path"])
+    half = measurements_of_bins(
+        acquire_counts(few, protocol, seed=2, mas=3.0).isel(view=slice(4, 8)), protocol
+    )
+    assert np.array_equal(decompose(half)["basis_path"], found["basis_path"][:, 4:])  # by blocks of views
 
 
 def test_sensitivity_of_little_iodine_is_the_ratio_of_attenuations(dual):

@@ -33,10 +33,21 @@ Scatter = Callable[[xr.Dataset], Any]
 class Reader(Protocol):
     """A detector while it reads a scan."""
 
-    n_moments: int
-    content: list[Any]  # what of it determines the scan
-    held: Floats  # what it keeps from view to view
-    last_seen: Ints
+    @property
+    def n_moments(self) -> int:
+        """Arrays that a block needs."""
+
+    @property
+    def content(self) -> list[Any]:
+        """What of it determines the scan."""
+
+    @property
+    def held(self) -> Floats:
+        """Light that it keeps from view to view."""
+
+    @property
+    def last_seen(self) -> Ints:
+        """Last view in which each row was read."""
 
     def moments(self, paths: xr.Dataset) -> Floats:
         """Moments of readings per mAs of a block, (moment, view, row, channel)."""

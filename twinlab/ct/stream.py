@@ -150,7 +150,7 @@ def scan_phantom(
         source_key(), phantom, list(objects), protocol, trajectory, seed, realisation, noise, per_view, lo, hi,
         reader.content, scattered, variance, volume.basis.basis_mu,
     ]  # fmt: skip
-    own = (len(protocol.scanner.detector.counting.thresholds_kev), *shape) if counting else shape  # type: ignore[union-attr]
+    own = (len(protocol.scanner.detector.counting.thresholds_kev), *shape) if counting else shape
     store = Store(out, own, key=lambda: content_key(settings), variance=variance)
     scan = _Scan(phantom, protocol, trajectory, volume, samples, (lo, hi), scatter, where)
     words = _read_blocks(scan, reader, store, per_view, size, progress)

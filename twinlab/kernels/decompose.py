@@ -16,6 +16,7 @@ from twinlab.kernels.decompose_ray import MOST, solve_ray
 from twinlab.kernels.elementary import exp32, log32
 
 LANES = 256  # channels at a time: what they need stays in the nearest memory
+TOGETHER = 4  # nodes; their number is a multiple
 QUICK = 6  # steps of the first way
 CLOSE = np.float32(1e-5)  # change of the logarithms of readings in its last step
 
@@ -58,16 +59,19 @@ def _negative_exponentials(x):
 
 
 @njit(cache=True, fastmath={"contract", "nsz"})
-def _weighted(y, weight, mu0, mu1, mean, slope0, slope1):
-    for c in range(y.size):
-        part = weight[c] * y[c]
-        mean[c] += part
-        slope0[c] += mu0 * part
-        slope1[c] += mu1 * part
+def _add_nodes(y0, y1, y2, y3, w0, w1, w2, w3, mu, mean, slope0, slope1):
+    """Four nodes at a time, so that sums are read and written once for all of them."""
+    a0, a1, a2, a3 = mu[0, 0], mu[1, 0], mu[2, 0], mu[3, 0]
+    b0, b1, b2, b3 = mu[0, 1], mu[1, 1], mu[2, 1], mu[3, 1]
+    for c in range(mean.size):
+        p0, p1, p2, p3 = w0[c] * y0[c], w1[c] * y1[c], w2[c] * y2[c], w3[c] * y3[c]
+        mean[c] += (p0 + p1) + (p2 + p3)
+        slope0[c] += (a0 * p0 + a1 * p1) + (a2 * p2 + a3 * p3)
+        slope1[c] += (b0 * p0 + b1 * p1) + (b2 * p2 + b3 * p3)
 
 
 @njit(cache=True, fastmath={"contract", "nsz"})
-def _weighted_more(y, weight, mu, slope):
+def _add_node(y, weight, mu, slope):
     for c in range(y.size):
         slope[c] += mu * weight[c] * y[c]
 
@@ -103,9 +107,10 @@ def _residuals(logarithm, measured, mean, one_over, first, out):
 
 
 @njit(cache=True, fastmath={"contract", "nsz"})
-def _largest(values, out):
+def _add_sizes(values, out):
+    """A sum and no maximum, so that what is no number stays none."""
     for c in range(out.size):
-        out[c] = max(out[c], abs(values[c]))
+        out[c] += abs(values[c])
 
 
 @njit(cache=True)
@@ -133,15 +138,21 @@ def _expected(at, mu, weight, mean, slope, y):
     n_node, n_mat = mu.shape
     mean[:] = _ZERO
     slope[:] = _ZERO
-    for q in range(n_node):
-        _scale(at[0], mu[q, 0], y)
-        for k in range(1, n_mat):
-            _add_scaled(y, mu[q, k], at[k])
-        _negative_exponentials(y)
+    for q in range(0, n_node, TOGETHER):
+        for j in range(TOGETHER):
+            _scale(at[0], mu[q + j, 0], y[j])
+            for k in range(1, n_mat):
+                _add_scaled(y[j], mu[q + j, k], at[k])
+            _negative_exponentials(y[j])
         for s in range(mean.shape[0]):
-            _weighted(y, weight[s, q], mu[q, 0], mu[q, 1], mean[s], slope[s, 0], slope[s, 1])
+            w = weight[s]
+            _add_nodes(
+                y[0], y[1], y[2], y[3], w[q], w[q + 1], w[q + 2], w[q + 3], mu[q : q + 4], mean[s], slope[s, 0],
+                slope[s, 1],
+            )  # fmt: skip
             for k in range(2, n_mat):
-                _weighted_more(y, weight[s, q], mu[q, k], slope[s, k])
+                for j in range(TOGETHER):
+                    _add_node(y[j], w[q + j], mu[q + j, k], slope[s, k])
 
 
 @njit(cache=True)
@@ -204,7 +215,8 @@ def _solve_row(measured, quanta, mu, weight, half, first, power, coefficient, at
     fisher = work[take : take + n_mat * n_mat].reshape(n_mat, n_mat, n)
     take += n_mat * n_mat
     score, rows = work[take : take + n_mat], work[take + n_mat : take + 2 * n_mat + 2]
-    y, one_over = work[take + 2 * n_mat + 2], work[take + 2 * n_mat + 3]
+    take += 2 * n_mat + 2
+    y, one_over = work[take : take + TOGETHER], work[take + TOGETHER]
     for s in range(n_meas):
         _logarithms(measured[s], quanta[s], logarithm[s])
     _start(logarithm, first, power, coefficient, at, rows)
@@ -217,7 +229,7 @@ def _solve_row(measured, quanta, mu, weight, half, first, power, coefficient, at
             _roots(mean[s], quanta[s], root[s])
             _residuals(logarithm[s], measured[s], mean[s], one_over, step == 0, residual[s])
         _normal_equations(half, root, slope, residual, fisher, score, rows)
-        _invert_rows(fisher, inverse, y, one_over)
+        _invert_rows(fisher, inverse, y[0], one_over)
         for k in range(n_mat):
             rows[k] = _ZERO
             for m in range(n_mat):
@@ -225,10 +237,10 @@ def _solve_row(measured, quanta, mu, weight, half, first, power, coefficient, at
             _add_scaled(at[k], -_ONE, rows[k])
         change[:] = _ZERO
         for s in range(n_meas):
-            y[:] = _ZERO
+            y[0] = _ZERO
             for k in range(n_mat):
-                _add_products(y, slope[s, k], rows[k])
-            _largest(y, change)
+                _add_products(y[0], slope[s, k], rows[k])
+            _add_sizes(y[0], change)
         if step > 0 and not (change > CLOSE).any():
             break
 
@@ -250,6 +262,7 @@ def decompose_rays(
     quanta : float32 array (n_meas, n_view, n_row, n_channel)
         Effective quanta (mean squared over variance) that such a ray has without an object.
     mu : float32 array (n_node, n_material), cm2/g
+        A multiple of ``TOGETHER`` nodes.
     weight : float32 array (n_spectrum, n_meas, n_node, n_channel)
         Shares of the nodes in the reading without an object; one spectrum for all rows, or one for each.
     precision : float64 array (n_meas, n_meas)
@@ -271,7 +284,7 @@ def decompose_rays(
     n_meas, n_view, _, n_channel = transmission.shape
     n_mat = mu.shape[1]
     wanted = covariance.shape[2] == n_view
-    n_work = 4 * n_meas + n_meas * n_mat + n_mat * n_mat + 2 * n_mat + 4
+    n_work = 4 * n_meas + n_meas * n_mat + n_mat * n_mat + 2 * n_mat + 3 + TOGETHER
     for i in prange(n_view):
         slow[i] = 0
         failed[i] = 0

@@ -140,8 +140,10 @@ def aligned(projections: xr.Dataset, views: xr.Dataset) -> xr.Dataset:
 
     Limits
     ------
-    Rays differ by half a step of the rotation: the error grows as the square of the distance from the axis. In
-    helical scans the table's way between two views is averaged too.
+    Rays differ by half a step of the rotation. Readings over the width of a cell and the time of a view (the
+    protocol's ``sampling``) vary slowly enough for it; rays without width hit edges of voxels in one view and not in
+    the next, which interpolation of any order cannot know (docs/methods/spectral.md). In helical scans the table's
+    way between two views is averaged too.
     """
     check(projections, "projection", "view_angle", "source_z", where="aligned")
     own, wanted = projections["view_angle"].to_numpy(), views["view_angle"].to_numpy()

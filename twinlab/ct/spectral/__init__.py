@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "acquisition": ["acquire_counts", "bin_projections", "threshold_projections"],
         "measurements": ["Measurements", "measurements_of_bins", "measurements_of_scans"],
         "decomposition": ["decompose", "path_covariance"],
+        "calibration": ["iodine_calibration"],
         "images": [
             "decompose_images",
             "iodine_sensitivity",

@@ -14,14 +14,18 @@ from numpy.typing import ArrayLike, NDArray
 from twinlab.ct.basis import mass_paths
 from twinlab.ct.quadrature import energy_quadrature
 from twinlab.ct.spectral.measurements import Measurements
-from twinlab.kernels.decompose import decompose_rays
+from twinlab.kernels.decompose import TOGETHER, decompose_rays
 from twinlab.kernels.decompose_ray import MOST
 from twinlab.kernels.threads import one_parallel_region
+from twinlab.keys import content_key
 from twinlab.physics.attenuation import mass_attenuation
 from twinlab.schema import label, refuse
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
+
+_KEPT = 4
+_MODELS: dict[str, _Model] = {}
 
 
 def decompose(
@@ -178,6 +182,17 @@ class _Model:
 
 
 def _model(measurements: Measurements, names: Sequence[str]) -> _Model:
+    """The model of some measurements; the last ones are kept, for scans that are decomposed in parts."""
+    flat = [part for spectrum in measurements.spectra for part in spectrum]
+    key = content_key(list(names), flat, measurements.between, measurements.transmission.shape[3])
+    if key not in _MODELS:
+        if len(_MODELS) >= _KEPT:
+            _MODELS.pop(next(iter(_MODELS)))
+        _MODELS[key] = _fitted(measurements, names)
+    return _MODELS[key]
+
+
+def _fitted(measurements: Measurements, names: Sequence[str]) -> _Model:
     """Few energies that serve all measurements, and the polynomial from which rays start."""
     paths = _paths(names)
     energy = np.unique(np.concatenate([e for e, _ in measurements.spectra]))
@@ -188,13 +203,17 @@ def _model(measurements: Measurements, names: Sequence[str]) -> _Model:
     for s, (own, spectrum) in enumerate(measurements.spectra):
         placed = np.asarray(spectrum).reshape(knots, n_channel, own.size)
         spectra[s][..., np.searchsorted(energy, own)] = placed / placed.sum(axis=2, keepdims=True)
-    rule = energy_quadrature(mu, *2 * [spectra.reshape(-1, energy.size)], paths)
-    weight = rule.weight.reshape(-1, len(spectra), knots, n_channel)
+    flat = spectra.reshape(-1, energy.size)
+    rule = energy_quadrature(mu, flat, flat, paths)
+    # the compiled loop takes nodes by fours: more of weight 0
+    more = -rule.node.size % TOGETHER
+    weight = np.pad(rule.weight.reshape(-1, len(spectra), knots, n_channel), ((0, more), *3 * ((0, 0),)))
+    nodes = np.pad(mu[:, rule.node].T, ((0, more), (0, 0)))
     between = np.einsum("rk,qskc->rsqc", measurements.between, weight)
     middle = np.einsum("k,skce->sce", measurements.between.mean(axis=0), spectra)
     start = _start(middle, mu, paths)
     return _Model(
-        np.ascontiguousarray(mu[:, rule.node].T, np.float32),
+        np.ascontiguousarray(nodes, np.float32),
         np.ascontiguousarray(between, np.float32),
         *start,
     )
