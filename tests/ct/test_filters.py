@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from twinlab.ct.filters import (
     mtf,
     ramp_kernel,
 )
+from twinlab.ct.row_filter import even
 from twinlab.schema import InputError
 
 
@@ -105,3 +109,28 @@ def test_kernels_that_cannot_be_are_refused() -> None:
             fit_kernel(*wanted)
     with pytest.raises(InputError, match="detector cell and focal spot"):
         fit_kernel(12.0, 20.0, aperture_mm=(0.6,))
+
+
+_PRODUCT = """
+import hashlib
+import numpy as np
+rng = np.random.default_rng(1)
+a, b = (rng.standard_normal(shape, dtype=np.float32) for shape in ((704, {k}), ({k}, 1440)))
+print(hashlib.sha256((a @ b).tobytes()).hexdigest())
+"""
+
+
+def test_products_of_even_length_have_the_same_bits_on_any_number_of_threads() -> None:
+    """Of the BLAS that NumPy's wheels bring; 900 channels by themselves differ between one and two threads."""
+    assert [even(n) for n in (1, 32, 900)] == [32, 32, 928]
+    told = np.show_config(mode="dicts")
+    if "openblas" not in str(told["Build Dependencies"]["blas"]["name"]):
+        pytest.skip("another BLAS")
+    bits = set()
+    for threads in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", _PRODUCT.format(k=even(900))],
+            env={**os.environ, "OPENBLAS_NUM_THREADS": threads}, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        bits.add(done.stdout)
+    assert len(bits) == 1

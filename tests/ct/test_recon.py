@@ -256,3 +256,28 @@ def test_a_pitch_beyond_the_method_is_warned_of() -> None:
             reconstruct(data, grid=grid)
         assert [("a pitch of 1.7" in str(w.message)) for w in heard] == ([True] if pitch > 1.5 else [])
         assert all(w.filename == __file__ for w in heard)
+
+
+def test_voxels_outside_the_field_are_told_apart() -> None:
+    """A field of 118 mm radius at the nearer end of the detector, and a grid whose corners lie beyond."""
+    data = project(
+        scan(mode="axial", views=120, channels=120, channel_pitch=3.5, isocentre=(5.0, 20.0)),
+        [Ellipsoid((5, 20, 0), (60, 50, 1e5))],
+    )
+    axis = np.arange(-100.0, 101.0, 20.0)
+    grid = {"z": [0.0, 1.0], "y": 20.0 + axis, "x": 5.0 + axis}
+    kept, masked = reconstruct(data, grid=grid), reconstruct(data, grid=grid, outside_field="nan")
+    inside = np.hypot(axis, axis[:, None]) <= 0.5 * kept.attrs["field_mm"]
+    assert 0.5 < inside.mean() < 1.0
+    for hu, word in ((kept, "extrapolated"), (masked, "nan")):
+        assert hu["in_field"].dims == ("y", "x")
+        assert (hu["in_field"].values == inside).all()
+        assert hu.attrs["outside_field"] == word
+    assert np.isfinite(kept.values).all()
+    assert (np.isnan(masked.values) == ~inside).all()
+    assert (masked.values[:, inside] == kept.values[:, inside]).all()
+    within = reconstruct(data, grid={"z": [0.0], "y": [20.0], "x": [5.0]})
+    assert "in_field" not in within.coords
+    assert "outside_field" not in within.attrs
+    with pytest.raises(InputError, match="'extrapolated' or 'nan'"):
+        reconstruct(data, grid=grid, outside_field="zero")

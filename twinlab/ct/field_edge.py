@@ -1,4 +1,4 @@
-"""Whether a body reaches beyond the field that the detector sees."""
+"""Whether a body, or an image, reaches beyond the field that the detector sees."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinlab.ct.filters import EDGE_CHANNELS
+from twinlab.ct.provenance import field_mm
 from twinlab.ct.rebin import detector_rows, parallel_views, parts, view_places
-from twinlab.ct.slab import Plan, beyond_channels
+from twinlab.ct.row_filter import beyond_channels
+from twinlab.ct.slab import Plan
 from twinlab.schema import refuse
 
 Truncation = Literal["extrapolate", "refuse", "ignore"]
+OutsideField = Literal["extrapolated", "nan"]
 
 _SAMPLES = 64  # projections looked at in each slab
 _BODY = 0.15  # line integral at the edge of the detector that counts as body: 7 mm of water
@@ -44,6 +47,16 @@ def is_truncated(data: NDArray[Any], plan: Plan) -> bool:
                 error = float(values.std()) / values.size**0.5
                 seen += bool(values.mean() > max(_BODY, _ERRORS * error))
     return seen > _SHARE * total
+
+
+def in_field(plan: Plan) -> NDArray[np.bool_]:
+    """Voxels that the detector sees from every direction of the half-turn, shape (z, y, x)."""
+    reach = 0.5 * field_mm(plan.geometry) * (1.0 + 1e-9)
+    grid = plan.grid
+    seen = np.empty((grid.z.size, grid.y.size, grid.x.size), dtype=bool)
+    for part in parts(plan.geometry, grid):  # slices of a tilted gantry lie beside each other in its plane
+        seen[part.slices] = np.hypot(part.grid.x, part.grid.y[:, None]) <= reach
+    return seen
 
 
 def say_truncated(truncation: Truncation, *, where: str) -> None:

@@ -274,6 +274,39 @@ def interpolation_matrix(position: ArrayLike, n_channels: int) -> NDArray[np.flo
     return matrix
 
 
+def interleaved_matrix(position: ArrayLike, n_channels: int, between: ArrayLike) -> NDArray[np.float64]:
+    """As :func:`interpolation_matrix`, where a second reading lies between the channels: the channels' part of it.
+
+    Parameters
+    ----------
+    position : array_like, shape (n,)
+        Fractional channel index.
+    n_channels : int
+    between : array_like, shape (n_channels,)
+        Where the samples of the second reading lie, as fractional channel indices, ascending.
+
+    Returns
+    -------
+    ndarray, shape (n, n_channels)
+        Columns of the quintic spline through the samples of both, zeros beyond them. The second reading has its own
+        matrix, with the parts exchanged.
+    """
+    far = 0.5 * (
+        1.0 + np.arange(24)
+    )  # zeros beyond the ends, so far that the spline's own ends do not matter
+    other = np.asarray(between, dtype=np.float64)
+    ends = min(0.0, other[0]), max(n_channels - 1.0, other[-1])
+    nodes = np.concatenate([ends[0] - far, np.arange(n_channels), other, ends[1] + far])
+    order = np.argsort(nodes)
+    values = np.zeros((nodes.size, n_channels))
+    values[far.size + np.arange(n_channels), np.arange(n_channels)] = 1.0
+    place = np.asarray(position, dtype=np.float64)
+    inside = (place > ends[0] - 0.5) & (place < ends[1] + 0.5)
+    matrix = np.zeros((place.size, n_channels))
+    matrix[inside] = make_interp_spline(nodes[order], values[order], k=5)(place[inside])
+    return matrix
+
+
 def _continued(samples: NDArray[np.float64], beyond: tuple[int, int]) -> NDArray[np.float64]:
     """Fold channels beyond the ends of a row onto the mean of its last ones, times a quarter of an ellipse."""
     left, right = beyond
@@ -298,6 +331,7 @@ def filter_matrix(
     step_mm: float,
     out: tuple[int, int],
     beyond: tuple[int, int] = (0, 0),
+    between: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
     """Matrix from the channels of a row (one parallel angle) to the filtered parallel projection.
 
@@ -316,6 +350,10 @@ def filter_matrix(
         Range of output indices ``[lo, hi)``: samples at ``t = i * step_mm``.
     beyond : tuple of int
         Channels by which a truncated row is continued at its ends, down to zero along an ellipse.
+    between : array_like, shape (n_channels,), optional
+        Channel indices at which a second position of the focal spot reads the same row
+        (:func:`interleaved_matrix`): the filtered row is the sum of both positions' products, and a plain ramp goes
+        to twice the frequency.
 
     Returns
     -------
@@ -333,9 +371,18 @@ def filter_matrix(
     last = first + position.size
     reach = max(hi - first, last - lo) + 1
     taps = apodised_kernel(
-        name, step_mm=step_mm, count=reach, nyquist_per_mm=0.25 / step_mm, interpolation_mm=step_mm
-    )
-    samples = _continued(interpolation_matrix(position + beyond[0], n_channels + sum(beyond)), beyond)
+        name, step_mm=step_mm, count=reach, nyquist_per_mm=(0.25 if between is None else 0.5) / step_mm,
+        interpolation_mm=step_mm,
+    )  # fmt: skip
+    n_all = n_channels + sum(beyond)
+    if between is None:
+        samples = interpolation_matrix(position + beyond[0], n_all)
+    else:
+        other = np.asarray(between, dtype=np.float64)
+        left, right = (np.arange(1, n + 1) for n in beyond)
+        second = np.concatenate([other[0] - left[::-1], other, other[-1] + right]) + beyond[0]
+        samples = interleaved_matrix(position + beyond[0], n_all, second)
+    samples = _continued(samples, beyond)
     # linear convolution along t: lags from -(reach - 1) to reach - 1, no wrap-around
     length = next_fast_len(2 * reach + position.size, real=True)
     ring = np.zeros(length)

@@ -96,8 +96,7 @@ def parallel_views(geometry: Geometry, grid: Grid) -> ParallelViews:
     step = geometry.angle_step_rad
     half_turn = geometry.angles_per_rotation // 2
     columns: list[list[NDArray[Any]]] = []
-    for number, segment in enumerate(geometry.segments):
-        index = _angles(geometry, segment)
+    for number, (segment, index) in enumerate(zip(geometry.segments, _angles(geometry), strict=True)):
         theta = np.asarray(index * step, dtype=np.float64)
         _, ahead = geometry.focus(segment.shift_mm)
         lift = segment.shift_mm[2]
@@ -121,7 +120,20 @@ def parallel_views(geometry: Geometry, grid: Grid) -> ParallelViews:
     return ParallelViews(*joined)
 
 
-def _angles(geometry: Geometry, segment: Segment) -> NDArray[np.int64]:
+def _angles(geometry: Geometry) -> list[NDArray[np.int64]]:
+    """Angles of every segment; those of one path that the focal spot flies along have the same, for they interleave."""
+    angles = [_angles_inside(geometry, s) for s in geometry.segments]
+    lo = 0
+    while lo < len(angles):
+        hi = lo + geometry.segments[lo].stride  # a cycle of the focal spot
+        if not geometry.segments[lo].periodic:
+            first, last = max(a[0] for a in angles[lo:hi]), min(a[-1] for a in angles[lo:hi])
+            angles[lo:hi] = [np.arange(first, last + 1, dtype=np.int64) for _ in angles[lo:hi]]
+        lo = hi
+    return angles
+
+
+def _angles_inside(geometry: Geometry, segment: Segment) -> NDArray[np.int64]:
     """Whole multiples of the angular step whose rays all lie inside the segment; in a short scan any of them."""
     step = geometry.angle_step_rad
     if segment.periodic:

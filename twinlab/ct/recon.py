@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import DTypeLike, NDArray
 
-from twinlab.ct.field_edge import Truncation, is_truncated, say_truncated
+from twinlab.ct.field_edge import OutsideField, Truncation, in_field, is_truncated, say_truncated
 from twinlab.ct.filters import Kernel
 from twinlab.ct.filters import get as get_kernel
 from twinlab.ct.gantry import geometry_of, grid_of
@@ -34,6 +34,7 @@ def reconstruct(
     kernel: str | Kernel | None = None,
     slice_thickness_mm: float | None = None,
     truncation: Truncation = "extrapolate",
+    outside_field: OutsideField = "extrapolated",
     dtype: DTypeLike = np.float32,
     device: Device = "auto",
 ) -> xr.DataArray:
@@ -59,6 +60,9 @@ def reconstruct(
     truncation : {"extrapolate", "refuse", "ignore"}
         Where the body reaches beyond the detector: continue the rows (and warn), refuse, or take them as they
         are.
+    outside_field : {"extrapolated", "nan"}
+        Voxels that the detector does not see from every direction: keep what the data there and the continued
+        rows make of them, or NaN (padding in DICOM). :func:`adjoint` is the transpose of the former.
     dtype : dtype
         Of the computation, float32 or float64.
     device : "auto", "cpu" or "cuda"
@@ -70,7 +74,9 @@ def reconstruct(
     DataArray ``hu``, dims (z, y, x), units HU
         NaN where a voxel lies above or below what an axial or flat-panel scan sees from every direction of the
         half-turn. Beyond the circle of diameter ``field_mm`` (attr) around the isocentre the detector does not
-        see a voxel from all directions: numbers there are no measurement, in air about -1000 HU.
+        see a voxel from all directions: numbers there are no measurement, in air about -1000 HU. Where the grid
+        reaches there, the truth value ``in_field``, dims (y, x), or (z, y, x) where slices of a tilted gantry
+        differ, is a coordinate of the image, and attr ``outside_field`` says what stands outside.
         Attr ``truncated`` is 1 where rows were continued; what is known of the scan is copied from
         ``projections`` (:func:`twinlab.ct.provenance.image_attrs`). With a tilted gantry (attr
         ``gantry_tilt_deg``) ``y`` lies in the tilted plane, around ``isocentre_y_mm``, and ``z`` is the table
@@ -94,6 +100,8 @@ def reconstruct(
     329-347 (cone-parallel rebinning of circular scans).
     """
     check(projections, "projection", where="reconstruct")
+    if outside_field not in ("extrapolated", "nan"):
+        refuse("reconstruct: outside_field", "'extrapolated' or 'nan'", repr(outside_field))
     place = _place(device, np.dtype(dtype))
     plan = _plan(projections, protocol, grid, kernel, slice_thickness_mm, dtype, where="reconstruct")
     warn_pitch(plan.geometry, where="reconstruct")
@@ -116,13 +124,21 @@ def reconstruct(
     image *= 1000.0 / mu_water
     image -= 1000.0
     x0, y0 = plan.geometry.isocentre_mm
-    coords = {"z": plan.grid.z, "y": plan.grid.y + y0, "x": plan.grid.x + x0}
-    attrs = {
+    coords: dict[str, Any] = {"z": plan.grid.z, "y": plan.grid.y + y0, "x": plan.grid.x + x0}
+    attrs: dict[str, Any] = {
         **image_attrs(projections, plan.geometry),
         "kernel": plan.kernel.name,
         "slice_thickness_mm": plan.grid.thickness_mm,
         "truncated": int(truncated),
     }
+    seen = in_field(plan)
+    if not seen.all():
+        same = bool((seen == seen[0]).all())
+        meaning = {"long_name": "seen from every direction of the half-turn"}
+        coords["in_field"] = (("y", "x"), seen[0], meaning) if same else (("z", "y", "x"), seen, meaning)
+        attrs["outside_field"] = outside_field
+        if outside_field == "nan":
+            image[~seen] = np.nan
     return label("hu", image, coords, **attrs)
 
 

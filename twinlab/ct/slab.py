@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlab.ct.filters import Kernel, filter_matrix
+from twinlab.ct.filters import Kernel
 from twinlab.ct.gantry import Geometry, Grid
 from twinlab.ct.points import Points, points
 from twinlab.ct.rebin import ParallelViews, Part, detector_rows, parallel_views, redundancy, view_places
-from twinlab.ct.source_path import TAPS, Segment
+from twinlab.ct.row_filter import even, matrices
+from twinlab.ct.source_path import TAPS
 from twinlab.kernels import cuda_backproject as gpu
 from twinlab.kernels.backproject import back_project, back_project_adjoint
 from twinlab.kernels.rebinning import shift_views, shift_views_adjoint, sum_rows, sum_rows_adjoint
@@ -25,7 +25,6 @@ from twinlab.schema import refuse
 
 _BLOCK_BYTES = 96 << 20  # of running sums and points held at a time
 _DEVICE_BYTES = 512 << 20  # the same on a CUDA device
-BEYOND = 0.3  # of half the detector: how far truncated rows are continued
 _LEAST = 1e-4  # of a slice: less weight than that at any angle is "not seen"
 
 
@@ -38,51 +37,6 @@ class Plan:
     kernel: Kernel
     dtype: np.dtype[Any]
     extrapolate: bool = False
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """What the filter matrix depends on; the geometry without its views."""
-
-    geometry: Geometry
-    kernel: Kernel
-    shift_mm: tuple[float, float, float]
-    half: int
-    extrapolate: bool
-    dtype: str
-
-
-def _matrix(rows: _Rows) -> NDArray[Any]:
-    """Matrix (channel, t) of a row to filtered parallel samples ``-half .. half``."""
-    g, step = rows.geometry, rows.geometry.parallel_step_mm
-    distance, ahead = g.focus(rows.shift_mm)
-    t = distance * np.sin(g.ray_angle(rows.shift_mm)[[0, -1]] + ahead)
-    beyond = beyond_channels(g) if rows.extrapolate else (0, 0)
-    low = int(np.floor(t[0] / step)) - 2 - 3 * beyond[0]
-    high = int(np.ceil(t[1] / step)) + 3 + 3 * beyond[1]
-    position = g.channel_position(step * np.arange(low, high, dtype=np.float64), rows.shift_mm)
-    matrix = filter_matrix(
-        rows.kernel, channel_position=position, first=low, n_channels=g.n_channels, step_mm=step,
-        out=(-rows.half, rows.half + 1), beyond=beyond,
-    )  # fmt: skip
-    return np.ascontiguousarray(matrix.astype(rows.dtype).T)
-
-
-@lru_cache(maxsize=4)
-def _stack(rows: tuple[_Rows, ...]) -> NDArray[Any]:
-    """Matrices of all positions of the focal spot; kept."""
-    stack = np.stack([_matrix(r) for r in rows])
-    stack.flags.writeable = False
-    return stack
-
-
-def beyond_channels(geometry: Geometry) -> tuple[int, int]:
-    """Channels by which truncated rows are continued on each side; none where opposite views take over."""
-    n = math.ceil(BEYOND * 0.5 * geometry.n_channels)
-    if not geometry.offset_panel:
-        return n, n
-    ends = geometry.fan_angle_rad[[0, -1]]
-    return (0, n) if ends[1] > -ends[0] else (n, 0)
 
 
 @dataclass(frozen=True)
@@ -225,14 +179,12 @@ class Slab:
     def _filter(self, entries: slice) -> Any:
         """Cosine of the cone angle, filter matrices, and each entry's matrix, first sample, samples and rows."""
         g, p = self.geometry, self.plan
-        path = Segment(0, 0, 0.0, 0.0, 0.0, g.segments[0].periodic, 1.0)
-        bare = replace(g, segments=(path,), n_views=0, first_row_mm=0.0, tilt_rad=0.0)
+        stack = matrices(g, p.kernel, half=self.half, extrapolate=p.extrapolate, dtype=p.dtype)
         shifts = g.shifts_mm
-        rows = [_Rows(bare, p.kernel, s, self.half, p.extrapolate, p.dtype.str) for s in shifts]
         kind = np.array([shifts.index(s.shift_mm) for s in g.segments])[self.views.segment[entries]]
         first = self.window[entries, 1] + self.half
         limits = self.det_lo[entries], self.det_hi[entries]
-        return self.cone, _stack(tuple(rows)), kind, first, self.n_t[entries], *limits
+        return self.cone, stack, kind, first, self.n_t[entries], *limits
 
     def forward(self, data: NDArray[Any], device: str = "cpu") -> NDArray[Any]:
         """Attenuation per mm, shape (z, y, x), of projections (view, row, channel) on the host."""
@@ -308,6 +260,7 @@ class Slab:
         for number in np.unique(which):
             own = order[which[order] == number]
             lo, hi = int(first[own].min()), int((first + n_t)[own].max())
+            hi = lo + even(hi - lo)
             skip[own] = first[own] - lo
             rows = slice(int(start[own[0]]), int(start[own[-1]] + (det_hi - det_lo)[own[-1]]))
             products.append((int(number) // 2, rows, slice(lo, hi)))
@@ -324,16 +277,16 @@ class Slab:
         for lo, hi in self._blocks():
             e = self._entries_of(lo, hi)
             n, n_t = e.stop - e.start, int(self.n_t[e].max(initial=2))
-            cone, matrices, *_ = self._filter(e)
+            cone, filters, *_ = self._filter(e)
             at = self._layout(e)
-            parallel = np.empty((at.shape[0], g.n_channels), dtype=dtype)
+            parallel = np.zeros((at.shape[0], even(g.n_channels)), dtype=dtype)
             filtered = np.empty(at.shape, dtype=dtype)
             sums = np.empty((n, n_t, int((v.row_hi[e] - v.row_lo[e]).max(initial=1)) + 2), dtype=dtype)
             values = np.empty(self._points_of(lo, hi), dtype=dtype)
             with one_parallel_region():
                 shift_views(data, *self._views(e), cone, at.start, parallel)  # type: ignore[call-arg]
                 for q, rows, t in at.products:
-                    filtered[rows, : t.stop - t.start] = parallel[rows] @ matrices[q, :, t]
+                    filtered[rows, : t.stop - t.start] = parallel[rows] @ filters[q, :, t]
                 sum_rows(filtered, at.start, at.skip, *self._rows(e), sums)  # type: ignore[call-arg]
                 resample(
                     sums,
@@ -354,11 +307,11 @@ class Slab:
         for lo, hi in self._blocks():
             e = self._entries_of(lo, hi)
             n, n_t = e.stop - e.start, int(self.n_t[e].max(initial=2))
-            cone, matrices, *_ = self._filter(e)
+            cone, filters, *_ = self._filter(e)
             at = self._layout(e)
             sums = np.zeros((n, n_t, int((v.row_hi[e] - v.row_lo[e]).max(initial=1)) + 2), dtype=dtype)
             filtered = np.zeros(at.shape, dtype=dtype)
-            parallel = np.empty((at.shape[0], g.n_channels), dtype=dtype)
+            parallel = np.empty((at.shape[0], even(g.n_channels)), dtype=dtype)
             values = np.zeros(self._points_of(lo, hi), dtype=dtype)
             unseen = np.zeros(hi - lo, dtype=np.int64)
             with one_parallel_region():
@@ -369,5 +322,5 @@ class Slab:
                     expected = "a template that is zero where the scan does not see"
                     refuse("adjoint", expected, "voxels outside the scanned range")
                 for q, rows, t in at.products:
-                    parallel[rows] = filtered[rows, : t.stop - t.start] @ matrices[q, :, t].T
+                    parallel[rows] = filtered[rows, : t.stop - t.start] @ filters[q, :, t].T
                 shift_views_adjoint(parallel, *self._views(e), cone, at.start, out)  # type: ignore[call-arg]

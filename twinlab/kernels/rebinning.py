@@ -79,7 +79,7 @@ def shift_views(
         Cosine of the cone angle.
     start : array of int (entry,)
         Line of ``out`` that holds each entry's row ``row_lo``; its other rows follow.
-    out : array (lines, channel)
+    out : array (lines, channels or more)
     """
     n_channels = projection.shape[2]
     for e in prange(segment.size):
@@ -105,7 +105,7 @@ def shift_views_adjoint(
     parallel, segments, periodic, segment, base, channel, share, row_lo, row_hi, cone, start, out
 ):
     """Transpose of :func:`shift_views`; added to ``out`` (view, row, channel). Channels belong to one thread."""
-    n_channels = parallel.shape[1]
+    n_channels = out.shape[2]
     for piece in prange((n_channels + CHANNELS - 1) // CHANNELS):
         lo, hi = piece * CHANNELS, min((piece + 1) * CHANNELS, n_channels)
         views, weights = np.empty((CHANNELS, TAPS), np.int64), np.empty((CHANNELS, TAPS), parallel.dtype)
