@@ -96,7 +96,7 @@ def iodine_calibration(
     t = np.arange(-radius - 10.0, radius + 10.0, _STEP_MM)
     water = 2.0 * np.sqrt(np.maximum(radius**2 - t**2, 0.0)) * np.ones((_ANGLES, 1))
     chord = 2.0 * np.sqrt(np.maximum(rod**2 - (t - centre * np.cos(angle)[:, None]) ** 2, 0.0))
-    amounts = up_to_mg_ml * np.arange(1, 5) / 4.0
+    amounts: Array = np.linspace(0.25, 1.0, 4) * float(up_to_mg_ml)
     own = _in_the_middle(chord, t, angle, centre, rod)
     out = []
     for protocol, energy, spectrum in spectra:
