@@ -11,9 +11,9 @@ import xraylib
 
 from twinlab.kernels import transport
 from twinlab.kernels.philox import draw, key, philox4x32
-from twinlab.kernels.sampling import KEV_ANGSTROM, alias_table, compton, rayleigh, rotate
+from twinlab.kernels.sampling import KEV_ANGSTROM, alias_table, circle, compton, free_path, rayleigh, rotate
 from twinlab.kernels.transport_blocks import majorants
-from twinlab.kernels.transport_data import energy_grid, energy_position
+from twinlab.kernels.transport_data import energy_grid, energy_position, pack, unpack
 from twinlab.phantom import transport_tables as table_module
 from twinlab.phantom.transport_grid import Rod, cylinder_grid, voxel_grid
 from twinlab.physics import attenuation, materials
@@ -44,8 +44,10 @@ def _many_rayleigh(n, energy, area, inverse, seed):
     cosine = np.empty(n)
     zero = np.uint64(0)
     for i in range(n):
-        c, _, _ = rayleigh(
-            np.float32(energy), np.float32(area), inverse, zero, np.uint64(i), np.uint64(seed), zero
+        history, key0 = np.uint64(i), np.uint64(seed)
+        a, b, _, _ = draw(zero, history, key0, zero)
+        c, _ = rayleigh(
+            np.float32(energy), np.float32(area), inverse, a, b, zero + np.uint64(1), history, key0, zero
         )
         cosine[i] = c
     return cosine
@@ -316,10 +318,32 @@ def test_majorant_holds_at_every_energy(tables):
     material = rng.integers(0, 5, (9, 10, 11)).astype(np.uint8)
     density = rng.uniform(0.0, 5.0, material.shape).astype(np.float32)
     total = np.ascontiguousarray(tables.cross[:, :, 0])
-    block_class, majorant = majorants(material, density, total, block=4)
-    kind = block_class.repeat(4, 0).repeat(4, 1).repeat(4, 2)[:9, :10, :11]
-    for node in range(0, total.shape[1], 37):
-        assert (majorant[kind, node] >= density * total[material, node]).all()
+    blocks, majorant = majorants(pack(material, material, density), total, block=4)
+    kind = ((blocks >> np.uint64(24)) & np.uint64(0xFF))[1:-1, 1:-1, 1:-1]
+    kind = kind.repeat(4, 0).repeat(4, 1).repeat(4, 2)[:9, :10, :11]
+    for node in range(0, total.shape[1] - 1, 37):
+        assert (majorant[node, kind] >= density * total[material, node]).all()
+        assert (majorant[node, kind] >= density * total[material, node + 1]).all()
+
+
+def test_uniform_blocks_are_known_and_mixed_ones_are_not(tables):
+    record = pack(*np.full((3, 8, 8, 8), 1))
+    record[0, 0, 0] = pack(1, 2, [1.0])[0]
+    blocks, _ = majorants(record, tables.cross[:, :, 0], block=4)
+    material, region, density = unpack(blocks[2, 2, 2])
+    assert (material, region, density) == (1, 1, 1.0)
+    assert unpack(blocks[1, 1, 1])[2] == 0.0  # holds the odd voxel
+
+
+@pytest.mark.parametrize("u", [2.0**-24, 1e-5, 0.3, 0.70710677, 0.70710683, 0.999, 1 - 2.0**-24])
+def test_free_path_is_the_logarithm(u):
+    assert free_path(np.float32(u)) == pytest.approx(-math.log(np.float32(u)), rel=3e-7)
+
+
+def test_circle_is_cosine_and_sine():
+    for turn in np.linspace(1e-6, 1 - 1e-6, 97).astype(np.float32):
+        angle = 2 * math.pi * (float(turn) - 0.5)
+        np.testing.assert_allclose(circle(turn), (math.cos(angle), math.sin(angle)), atol=6e-7)  # float32
 
 
 def test_sd_is_right(tables):

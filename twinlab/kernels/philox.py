@@ -13,7 +13,7 @@ from numba import njit
 
 # Scalar functions of the transport, which CPU and GPU share. Without _nrt=False every access to an array of
 # a named tuple counts references atomically, which halves the speed of one core and stops two from scaling.
-DEVICE: dict[str, Any] = {"cache": True, "_nrt": False}
+DEVICE: dict[str, Any] = {"cache": True, "_nrt": False, "error_model": "numpy"}
 INLINE: dict[str, Any] = {**DEVICE, "forceinline": True}
 
 _M0 = np.uint64(0xD2511F53)
@@ -22,7 +22,8 @@ _W0 = np.uint64(0x9E3779B9)
 _W1 = np.uint64(0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
-_9 = np.uint64(9)
+_9, _18, _27, _4 = np.uint64(9), np.uint64(18), np.uint64(27), np.uint64(4)
+_REST = np.uint64(0x1FF)
 _HALF = np.float32(0.5)
 _ULP = np.float32(2.0**-23)
 
@@ -54,10 +55,26 @@ def philox4x32(c0, c1, c2, c3, k0, k1):
     ----------
     Salmon J K et al. 2011, Parallel random numbers: as easy as 1, 2, 3. Proc. SC'11.
     """
-    for _ in range(10):
-        c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
-        k0 = (k0 + _W0) & _LOW
-        k1 = (k1 + _W1) & _LOW
+    # written out, because a loop over counters is vectorised only when nothing loops inside
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
     return c0, c1, c2, c3
 
 
@@ -67,7 +84,7 @@ def uniform(word):
     return (np.float32(np.int32(word >> _9)) + _HALF) * _ULP
 
 
-@njit(**DEVICE)
+@njit(**INLINE)
 def draw(step, history, k0, k1):
     """Four uniform float32 of a history's step.
 
@@ -85,9 +102,17 @@ def draw(step, history, k0, k1):
     tuple of 4 float32
         In (0, 1).
     """
+    a, b, c, d, _ = draw_five(step, history, k0, k1)
+    return a, b, c, d
+
+
+@njit(**INLINE)
+def draw_five(step, history, k0, k1):
+    """The four uniforms of :func:`draw` and a fifth, made of the bits that those leave over."""
     zero = history & np.uint64(0)
     a, b, c, d = philox4x32(step, history & _LOW, history >> _32, zero, k0, k1)
-    return uniform(a), uniform(b), uniform(c), uniform(d)
+    rest = (a & _REST) | ((b & _REST) << _9) | ((c & _REST) << _18) | ((d & _REST) << _27)
+    return uniform(a), uniform(b), uniform(c), uniform(d), uniform(rest >> _4)
 
 
 def key(seed: int) -> tuple[np.uint64, np.uint64]:

@@ -1,7 +1,9 @@
 """Sampling of energies and scattering angles: scalar functions that CPU and GPU share.
 
 All floats are float32 on purpose (a float64 literal would promote every expression); constants are
-therefore named module globals.
+therefore named module globals. Logarithm and sine are polynomials of additions and products only, so that
+every device, and plain Python, gives the same bits where it does not fuse the two. Angular tables that hold
+for free electrons, whatever the material, are arrays of this module.
 """
 
 from __future__ import annotations
@@ -11,27 +13,69 @@ import math
 import numpy as np
 from numba import njit
 
-from twinlab.kernels.philox import DEVICE, draw
+from twinlab.kernels.philox import DEVICE, INLINE, draw
 
 ELECTRON_REST_KEV = 510.99895
 KEV_ANGSTROM = 12.398419843  # hc
 X_MAX = 12.5  # 1/angstrom; sin(theta/2)/lambda of 150 keV backward is 12.1
 N_X = 1024  # nodes of S(x)
 N_A = 1024  # nodes of the inverse of A(x^2) = int F^2 dx^2
+N_KN_ENERGY, N_KN = 61, 129  # nodes of the inverse Klein-Nishina distribution: energy, probability
+_KN_STEP_KEV = 2.5
+N_P = 128  # nodes of the inverse of a shell's Compton profile
+_TRIES = 32  # draws of a shell and a momentum
 
 _ZERO = np.float32(0.0)
 _HALF = np.float32(0.5)
 _ONE = np.float32(1.0)
 _TWO = np.float32(2.0)
-_TWO_PI = np.float32(2.0 * math.pi)
 _MC2 = np.float32(ELECTRON_REST_KEV)
 _INV_HC = np.float32(1.0 / KEV_ANGSTROM)
 _X_SCALE = np.float32((N_X - 1) / X_MAX)
 _NEXT = np.uint64(1)
 _32 = np.uint64(32)
+_I0 = np.int32(0)
+_KN_PER_KEV = np.float32(1.0 / _KN_STEP_KEV)
+_KN_LAST = np.int32(N_KN_ENERGY - 2)
+_KN_SCALE = np.float32(N_KN - 1)
+_SQRT_HALF_BITS = np.int32(0x3F3504F3)
+_23 = np.int32(23)
+_LN2 = np.float32(math.log(2.0))
+_L0, _L1, _L2, _L3, _L4, _L5, _L6, _L7 = (
+    np.float32(v)
+    for v in (-0.49999995, 0.3333366, -0.2500161, 0.19973106, -0.16575048, 0.1480646, -0.14257795, 0.09004202)
+)
+_C0, _C1, _C2, _C3, _C4, _C5, _C6 = (
+    np.float32(v)
+    for v in (0.99999999, -19.7392045, 64.93911746, -85.45013953, 60.16763095, -25.96759925, 6.52865816)
+)
+_S0, _S1, _S2, _S3, _S4, _S5, _S6 = (
+    np.float32(v)
+    for v in (6.2831853, -41.34170041, 81.60513139, -76.70301535, 42.02592699, -14.89984667, 3.23813751)
+)
 
 
-@njit(**DEVICE)
+@njit(**INLINE)
+def free_path(u):
+    """``-log(u)`` of a float32 in (0, 1): mean free paths to the next collision; relative error 2e-7."""
+    bits = np.float32(u).view(np.int32)
+    exponent = (bits - _SQRT_HALF_BITS) >> _23
+    r = np.int32(bits - (exponent << _23)).view(np.float32) - _ONE
+    p = _L0 + r * (_L1 + r * (_L2 + r * (_L3 + r * (_L4 + r * (_L5 + r * (_L6 + r * _L7))))))
+    return -(r + r * r * p + np.float32(exponent) * _LN2)
+
+
+@njit(**INLINE)
+def circle(turn):
+    """Cosine and sine of ``2 pi turn`` for a float32 in (0, 1), of half a turn less; absolute error 5e-7."""
+    t = turn - _HALF
+    s = t * t
+    cosine = _C0 + s * (_C1 + s * (_C2 + s * (_C3 + s * (_C4 + s * (_C5 + s * _C6)))))
+    sine = _S0 + s * (_S1 + s * (_S2 + s * (_S3 + s * (_S4 + s * (_S5 + s * _S6)))))
+    return cosine, t * sine
+
+
+@njit(**INLINE)
 def linear(row, position):
     """Linear interpolation in a 1-D table at a position in units of nodes, clamped at the ends."""
     i = np.int32(position)
@@ -54,20 +98,54 @@ def alias_draw(probability, alias, word, v):
     return i
 
 
-@njit(**DEVICE)
-def _klein_nishina(k, cosine):
-    """Klein-Nishina cross section per solid angle relative to forward, and the energy ratio E'/E."""
-    inverse = _ONE + k * (_ONE - cosine)
-    ratio = _ONE / inverse
-    return _HALF * ratio * ratio * (ratio + inverse - (_ONE - cosine * cosine)), ratio
+def _inverse_klein_nishina() -> np.ndarray:
+    """Cosine at even steps of the cumulative Klein-Nishina distribution, (N_KN_ENERGY, N_KN) float32."""
+    c = np.linspace(-1.0, 1.0, 8001)
+    rows = []
+    for energy in _KN_STEP_KEV * np.arange(N_KN_ENERGY):
+        ratio = 1.0 / (1.0 + energy / ELECTRON_REST_KEV * (1.0 - c))
+        density = ratio**2 * (ratio + 1.0 / ratio - (1.0 - c * c))
+        whole = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
+        rows.append(np.interp(np.linspace(0.0, 1.0, N_KN), whole / whole[-1], c))
+    return np.array(rows, dtype=np.float32)
 
 
-@njit(**DEVICE)
+_INVERSE_KN = _inverse_klein_nishina()
+
+
+@njit(**INLINE)
+def _free_cosine(node, f, u):
+    """Cosine of Klein-Nishina scattering from a uniform, between two energy nodes."""
+    place = u * _KN_SCALE
+    j = np.int32(place)
+    g = place - np.float32(j)
+    a = _INVERSE_KN[node, j]
+    a += g * (_INVERSE_KN[node, j + 1] - a)
+    b = _INVERSE_KN[node + 1, j]
+    b += g * (_INVERSE_KN[node + 1, j + 1] - b)
+    return a + f * (b - a)
+
+
+@njit(**INLINE)
 def compton(energy, scatter, step, history, k0, k1):
+    """Incoherent scattering, as :func:`incoherent` with uniforms of its own.
+
+    Returns
+    -------
+    cosine, ratio, turn, step
+        Cosine of the polar angle, E'/E, an unused uniform (for the azimuth), and the next free step.
+    """
+    a, b, c, _ = draw(step, history, k0, k1)
+    cosine, ratio, step = incoherent(energy, scatter, a, b, step + _NEXT, history, k0, k1)
+    return cosine, ratio, c, step
+
+
+@njit(**INLINE)
+def incoherent(energy, scatter, a, b, step, history, k0, k1):
     """Incoherent scattering: cosine and energy ratio from Klein-Nishina times S(x, Z).
 
-    Rejection from the isotropic distribution: below 150 keV the Klein-Nishina shape relative to its
-    forward value has a mean above 0.4, so this is cheap, and it is exact. No Doppler broadening.
+    The angle of a free electron by inversion of a table (cosines err by less than 5e-5), accepted with
+    S(x, Z) over its largest value at this energy. The energy ratio is that of an electron at rest.
 
     Parameters
     ----------
@@ -76,37 +154,78 @@ def compton(energy, scatter, step, history, k0, k1):
     scatter : (N_X,) float32
         Incoherent scattering function of the material over x = sin(theta/2)/lambda up to ``X_MAX``;
         ascending, any scale.
+    a, b : float32
+        Unused uniforms.
     step, history, k0, k1 : uint64
-        Stream of random numbers, see :func:`twinlab.kernels.philox.draw`.
+        Stream of more random numbers, see :func:`twinlab.kernels.philox.draw`.
 
     Returns
     -------
-    cosine, ratio, turn, step
-        Cosine of the polar angle, E'/E, an unused uniform (for the azimuth), and the next free step.
+    cosine, ratio, step
+        Cosine of the polar angle, E'/E, and the next free step.
 
     References
     ----------
     Klein O, Nishina Y 1929, Z. Phys. 52:853; Hubbell J H et al. 1975, J. Phys. Chem. Ref. Data 4:471.
     """
-    k = energy / _MC2
     reach = energy * _INV_HC * _X_SCALE
     top = linear(scatter, reach)
-    while True:
-        a, b, c, d = draw(step, history, k0, k1)
+    place = energy * _KN_PER_KEV
+    node = min(np.int32(place), _KN_LAST)
+    f = place - np.float32(node)
+    cosine = _free_cosine(node, f, a)
+    while b * top >= linear(scatter, reach * math.sqrt(_HALF * (_ONE - cosine))):
+        a, b, _, _ = draw(step, history, k0, k1)
         step += _NEXT
-        cosine = _TWO * a - _ONE
-        weight, ratio = _klein_nishina(k, cosine)
-        if b * top < weight * linear(scatter, reach * math.sqrt(_HALF * (_ONE - cosine))):
-            return cosine, ratio, c, step
-        cosine = _TWO * c - _ONE
-        weight, ratio = _klein_nishina(k, cosine)
-        if d * top < weight * linear(scatter, reach * math.sqrt(_HALF * (_ONE - cosine))):
-            a, _, _, _ = draw(step, history, k0, k1)
-            return cosine, ratio, a, step + _NEXT
+        cosine = _free_cosine(node, f, a)
+    return cosine, _ONE / (_ONE + energy / _MC2 * (_ONE - cosine)), step
 
 
-@njit(**DEVICE)
-def rayleigh(energy, area_max, inverse_area, step, history, k0, k1):
+@njit(**INLINE)
+def bound(energy, cosine, ratio, material, tables, step, history, k0, k1):
+    """Energy ratio of incoherent scattering by a moving electron (Doppler broadening), impulse approximation.
+
+    A shell by its electrons, the electron's momentum along the momentum transfer from the shell's Compton
+    profile, both drawn again while the photon could not pay the binding energy.
+
+    Parameters
+    ----------
+    energy, cosine, ratio : float32
+        keV; angle; E'/E of an electron at rest.
+    material : int32
+    tables : Tables
+    step, history, k0, k1 : uint64
+        Stream of random numbers.
+
+    Returns
+    -------
+    ratio, step
+
+    References
+    ----------
+    Ribberfors R 1975, Phys. Rev. B 12:2067; Brusa D et al. 1996, Nucl. Instrum. Methods A 379:167, eq. 24.
+    """
+    shell = tables.shell
+    for _ in range(_TRIES):
+        a, b, _, _ = draw(step, history, k0, k1)
+        step += _NEXT
+        k = _I0
+        while k < shell.shape[1] - 1 and a >= shell[material, k, 0]:
+            k += 1
+        s = _TWO * b - _ONE
+        p = linear(tables.momentum[material, k], abs(s) * np.float32(N_P - 1))
+        t = p * p
+        x = _ONE - t * ratio * cosine
+        y = _ONE - t * ratio * ratio
+        root = math.sqrt(max(x * x - y * (_ONE - t), _ZERO))
+        broad = ratio / y * (x + math.copysign(root, s))
+        if broad >= _ZERO and energy * broad <= energy - shell[material, k, 1]:
+            return broad, step
+    return ratio, step  # an angle at which no electron would be set free
+
+
+@njit(**INLINE)
+def rayleigh(energy, area_max, inverse_area, a, b, step, history, k0, k1):
     """Coherent scattering: cosine from F(x)^2 (1 + cos^2).
 
     x^2 is drawn from F^2 by inversion of its integral, cut at the largest x^2 of this energy; the
@@ -120,13 +239,15 @@ def rayleigh(energy, area_max, inverse_area, step, history, k0, k1):
         A(x^2_max(energy)) relative to A(``X_MAX``^2).
     inverse_area : (N_A,) float32
         x^2 at even steps of A, 1/angstrom^2.
+    a, b : float32
+        Unused uniforms.
     step, history, k0, k1 : uint64
-        Stream of random numbers.
+        Stream of more random numbers.
 
     Returns
     -------
-    cosine, turn, step
-        As :func:`compton`.
+    cosine, step
+        As :func:`incoherent`.
 
     References
     ----------
@@ -135,30 +256,26 @@ def rayleigh(energy, area_max, inverse_area, step, history, k0, k1):
     xe = energy * _INV_HC
     scale = _TWO / (xe * xe)
     stretch = area_max * np.float32(N_A - 1)
-    while True:
-        a, b, c, d = draw(step, history, k0, k1)
+    cosine = max(_ONE - scale * linear(inverse_area, a * stretch), -_ONE)
+    while _TWO * b >= _ONE + cosine * cosine:
+        a, b, _, _ = draw(step, history, k0, k1)
         step += _NEXT
         cosine = max(_ONE - scale * linear(inverse_area, a * stretch), -_ONE)
-        if _TWO * b < _ONE + cosine * cosine:
-            return cosine, c, step
-        cosine = max(_ONE - scale * linear(inverse_area, c * stretch), -_ONE)
-        if _TWO * d < _ONE + cosine * cosine:
-            a, _, _, _ = draw(step, history, k0, k1)
-            return cosine, a, step + _NEXT
+    return cosine, step
 
 
-@njit(**DEVICE)
+@njit(**INLINE)
 def rotate(u, v, w, cosine, turn):
-    """Unit vector at a polar angle to (u, v, w), azimuth = 2 pi * turn.
+    """Unit vector at a polar angle to (u, v, w), azimuth ``2 pi (turn - 1/2)``.
 
     References
     ----------
     Duff T et al. 2017, Building an orthonormal basis, revisited. JCGT 6(1).
     """
     sine = math.sqrt(max(_ONE - cosine * cosine, _ZERO))
-    phi = _TWO_PI * turn
-    p = sine * math.cos(phi)
-    q = sine * math.sin(phi)
+    p, q = circle(turn)
+    p *= sine
+    q *= sine
     sign = math.copysign(_ONE, w)
     a = -_ONE / (sign + w)
     b = u * v * a

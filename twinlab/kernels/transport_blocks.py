@@ -10,36 +10,68 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-_PROBE = (250, 550, 800)  # energy nodes (3.4, 15, 50 keV) where blocks are compared
+from twinlab.kernels.transport_data import energy_grid
+
+MAX_CLASSES = 256  # a row of majorants at one energy then stays in the nearest cache
+_PROBE_KEV = (3.4, 15.0, 50.0)  # where blocks are compared
 
 
 @njit(cache=True)
-def _densest(material, density, block, n_material):
-    """Largest density of each material in each block, (bz, by, bx, material) float32."""
-    nz, ny, nx = material.shape
-    out = np.zeros(
-        ((nz + block - 1) // block, (ny + block - 1) // block, (nx + block - 1) // block, n_material),
-        np.float32,
-    )
+def _survey(record, block, n_material):
+    """Largest density of each material in each block, and the block's record: zero unless it is uniform."""
+    nz, ny, nx = record.shape
+    shape = ((nz + block - 1) // block, (ny + block - 1) // block, (nx + block - 1) // block)
+    dense = np.zeros((*shape, n_material), np.float32)
+    uniform = np.zeros(shape, np.uint64)
+    mixed = np.zeros(shape, np.bool_)
     for k in range(nz):
         for j in range(ny):
             for i in range(nx):
-                m = material[k, j, i]
-                if density[k, j, i] > out[k // block, j // block, i // block, m]:
-                    out[k // block, j // block, i // block, m] = density[k, j, i]
-    return out
+                r = record[k, j, i]
+                m = np.int64(r & np.uint64(0xFF))
+                density = np.uint32(r >> np.uint64(32)).view(np.float32)
+                at = (k // block, j // block, i // block)
+                if density > dense[at[0], at[1], at[2], m]:
+                    dense[at[0], at[1], at[2], m] = density
+                if k % block == 0 and j % block == 0 and i % block == 0:
+                    uniform[at] = r
+                elif uniform[at] != r:
+                    mixed[at] = True
+    for k in range(shape[0]):
+        for j in range(shape[1]):
+            for i in range(shape[2]):
+                if mixed[k, j, i]:
+                    uniform[k, j, i] = 0
+    return dense, uniform
+
+
+def _classes(curves: np.ndarray, step: float) -> np.ndarray:
+    """Class of each block: blocks whose bounds agree within a relative width at the probe energies."""
+    width = step
+    while True:
+        codes = np.floor(np.log(np.maximum(curves, 1e-12)) / np.log1p(width)).astype(np.int64)
+        _, member = np.unique(codes, axis=0, return_inverse=True)
+        if int(member.max()) < MAX_CLASSES:
+            return member.reshape(-1)
+        width *= 1.2
+
+
+def steps_bound(curves: np.ndarray) -> np.ndarray:
+    """Bound over each energy step of curves that are linear between nodes; (energy step, class) float32."""
+    bound = np.maximum(curves[:, :-1], curves[:, 1:]).T
+    # one part in 1e6 above, so that float32 rounding of an interpolated sum cannot cross the bound
+    return np.ascontiguousarray(bound * np.float32(1.000001), dtype=np.float32)
 
 
 def majorants(
-    material: np.ndarray, density: np.ndarray, total: np.ndarray, *, block: int, step: float = 0.05
+    record: np.ndarray, total: np.ndarray, *, block: int, step: float = 0.05
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Class of each block and majorant curve of each class.
+    """Records of the blocks and majorants of their classes.
 
     Parameters
     ----------
-    material : (z, y, x) uint8
-    density : (z, y, x) float32
-        g/cm3.
+    record : (z, y, x) uint64
+        Of the voxels, see :class:`twinlab.kernels.transport_data.Grid`.
     total : (material, energy) float32
         Attenuation per density, mm-1 per g/cm3.
     block : int
@@ -50,26 +82,20 @@ def majorants(
 
     Returns
     -------
-    block_class : (z, y, x) uint16
-    majorant : (class, energy) float32
-        mm-1; not below material's attenuation anywhere in the class's blocks.
+    blocks : (z + 2, y + 2, x + 2) uint64
+        With a rim of one block.
+    majorant : (energy step, class) float32
+        mm-1; not below any material's attenuation anywhere in the class's blocks and the energy step.
     """
-    dense = _densest(material, density, block, total.shape[0])
+    dense, uniform = _survey(record, block, total.shape[0])
     flat = dense.reshape(-1, total.shape[0])
-    curves = np.stack([(flat * total[:, node]).max(axis=1) for node in _PROBE], axis=1)
-    width = step
-    while True:
-        codes = np.floor(np.log(np.maximum(curves, 1e-12)) / np.log1p(width)).astype(np.int64)
-        _, member = np.unique(codes, axis=0, return_inverse=True)
-        member = member.reshape(-1)
-        n_class = int(member.max()) + 1
-        if n_class <= 4096:
-            break
-        width *= 1.5
-    bound = np.zeros((n_class, total.shape[0]), np.float32)
+    nodes = np.searchsorted(energy_grid(), _PROBE_KEV)
+    curves = np.stack([(flat * total[:, node]).max(axis=1) for node in nodes], axis=1)
+    member = _classes(curves, step)
+    bound = np.zeros((int(member.max()) + 1, total.shape[0]), np.float32)
     np.maximum.at(bound, member, flat)
-    majorant = np.zeros((n_class, total.shape[1]), np.float32)
+    majorant = np.zeros((bound.shape[0], total.shape[1]), np.float32)
     for m in range(total.shape[0]):
         np.maximum(majorant, bound[:, m, None] * total[m], out=majorant)
-    # one part in 1e6 above, so that float32 rounding of an interpolated sum cannot cross the bound
-    return member.reshape(dense.shape[:3]).astype(np.uint16), majorant * np.float32(1.000001)
+    blocks = uniform | (member.reshape(uniform.shape).astype(np.uint64) << np.uint64(24))
+    return np.pad(blocks, 1), steps_bound(majorant)

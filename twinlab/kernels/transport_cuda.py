@@ -10,9 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from twinlab.kernels.philox import key
-from twinlab.kernels.transport import Tally, square
+from twinlab.kernels.transport import Tally
+from twinlab.kernels.transport_batch import REGION, VOXEL, square
 from twinlab.kernels.transport_data import MAX_DEPOSITS, Grid, Source, Tables
-from twinlab.kernels.transport_track import trace
+from twinlab.kernels.transport_history import trace
 
 try:
     from numba import cuda, int64
@@ -24,7 +25,7 @@ COPIES = 64  # of the region scores, so that threads seldom wait for each other
 MAX_RODS = 64
 
 
-def kernel(first, count, k0, k1, grid, tables, source, region_of, with_voxels, scalars, region, rods, voxels):
+def kernel(first, count, k0, k1, grid, tables, source, with_voxels, scalars, region, rods, voxels):
     """CUDA kernel, uncompiled: a thread follows every gridsize-th history."""
     places = cuda.local.array(MAX_DEPOSITS, int64)
     energy = cuda.local.array(MAX_DEPOSITS, int64)
@@ -62,18 +63,18 @@ def kernel(first, count, k0, k1, grid, tables, source, region_of, with_voxels, s
                     for i in range(j + 1, n):
                         if places[i] == places[j]:
                             e += energy[i]
-                    cuda.atomic.add(voxels, (places[j], 0), e)
-                    cuda.atomic.add(voxels, (places[j], 1), square(e))
+                    cuda.atomic.add(voxels, (places[j] >> VOXEL, 0), e)
+                    cuda.atomic.add(voxels, (places[j] >> VOXEL, 1), square(e))
         for j in range(n):
-            k = np.int64(region_of[places[j]])
+            k = places[j] & REGION
             e = energy[j]
             seen = False
             for i in range(j):
-                if region_of[places[i]] == k:
+                if places[i] & REGION == k:
                     seen = True
             if not seen:
                 for i in range(j + 1, n):
-                    if region_of[places[i]] == k:
+                    if places[i] & REGION == k:
                         e += energy[i]
                 cuda.atomic.add(region, (copy, k, 0), e)
                 cuda.atomic.add(region, (copy, k, 1), square(e))
@@ -117,10 +118,6 @@ def run(
         raise RuntimeError(f"transport on cuda: expected at most {MAX_RODS} rods; got {n_rod}")
     compiled = cuda.jit(kernel, fastmath=True)
     k0, k1 = key(seed)
-    if int(grid.kind[0]) == 0:
-        region_of = grid.region.reshape(-1)
-    else:
-        region_of = np.arange(max(n_region, n_rod + 1), dtype=np.uint16)
     on_device = [
         type(part)(*(cuda.to_device(np.ascontiguousarray(a)) for a in part))
         for part in (grid, tables, source)
@@ -128,7 +125,7 @@ def run(
     scalars = cuda.to_device(np.zeros((COPIES, 5), np.int64))
     region = cuda.to_device(np.zeros((COPIES, n_region, 2), np.int64))
     rods = cuda.to_device(np.zeros((COPIES, max(n_rod, 1), 2), np.int64))
-    voxels = cuda.to_device(np.zeros((grid.material.size if voxel_map else 1, 2), np.int64))
+    voxels = cuda.to_device(np.zeros((grid.voxel.size if voxel_map else 1, 2), np.int64))
     blocks = 32 * cuda.get_current_device().MULTIPROCESSOR_COUNT
     compiled[blocks, THREADS](
         first_history,
@@ -136,7 +133,6 @@ def run(
         k0,
         k1,
         *on_device,
-        cuda.to_device(region_of),
         voxel_map,
         scalars,
         region,

@@ -6,39 +6,43 @@ low corner of the grid box, energies keV, cross sections per density: mm-1 per g
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from twinlab.kernels.philox import DEVICE
+from twinlab.kernels.philox import INLINE
 
 CUTOFF_KEV = 1.0
 ENERGY_MAX_KEV = 150.0
-N_ENERGY = 1024  # log-spaced: 0.5 % steps, linear interpolation of mu errs by less than 4e-5
+PER_OCTAVE = 128  # energy nodes between powers of two keV: steps of 0.4 to 0.8 %
+N_ENERGY = 920  # up to 151 keV
 ENERGY_UNIT_KEV = 2.0**-20  # fixed point of energies and scores: integer sums do not depend on their order
 SQUARE_UNIT = 2.0**-14  # of squared scores, keV^2; 1e10 histories of 150 keV stay below 2**63
 
-TOTAL, PHOTO, SCATTER, AREA = 0, 1, 2, 3  # columns of Tables.cross
+_8, _24, _32 = np.uint64(8), np.uint64(24), np.uint64(32)
+_BYTE, _WORD = np.uint64(0xFF), np.uint64(0xFFFF)
 MAX_DEPOSITS = 192  # of one history; a photon of 150 keV reaches the cut-off or leaves long before
 
 
 class Grid(NamedTuple):
     """Where the matter is.
 
-    Voxels when ``kind[0] == 0``; when 1, a cylinder along z with rods in it, inside the same box.
+    Voxels when ``kind[0] == 0``; when 1, solids (cylinders along z, boxes) inside the same box, the last wins.
+    A record packs what a collision needs into one word, because fetching it from memory is what costs: bits 0
+    to 7 the material, 8 to 23 the region, 32 to 63 the density as float32. Records of blocks hold the class of
+    their majorant in bits 24 to 31, and density zero unless all their voxels are the same.
     """
 
     kind: np.ndarray  # (1,) int32
-    size: np.ndarray  # (9,) float32: box x, y, z; voxel x, y, z; block x, y, z
+    size: np.ndarray  # (15,) float32, each x, y, z: box; voxel; block; 1 / voxel; 1 / block
+    shape: np.ndarray  # (6,) int32: voxels z, y, x; blocks z, y, x with one block of rim on every side
     world: np.ndarray  # (6,) float32: low x, y, z; high x, y, z of the air around
-    material: np.ndarray  # (z, y, x) uint8
-    density: np.ndarray  # (z, y, x) float32, g/cm3
-    region: np.ndarray  # (z, y, x) uint16, dense index of the scored region
-    block_class: np.ndarray  # (z, y, x) uint16
-    majorant: np.ndarray  # (class, energy) float32, mm-1
-    rod: np.ndarray  # (n, 8) float32: x, y, radius, z low, z high, material, density, scored fluence (0 or 1)
+    voxel: np.ndarray  # (n,) uint64, records
+    block: np.ndarray  # (n,) uint64, records
+    majorant: np.ndarray  # (energy step, class) float32, mm-1
+    rod: np.ndarray  # (n, 9) float32: x, y, radius or half width, z low, z high, material, density, scored
+    #                  fluence (0 or 1), half height of a box (0: a cylinder)
     air_density: np.ndarray  # (1,) float32, of the world; its matter is material 0
 
 
@@ -49,6 +53,19 @@ class Tables(NamedTuple):
     scatter: np.ndarray  # (material, N_X) float32, S(x)
     inverse_area: np.ndarray  # (material, N_A) float32
     kerma: np.ndarray  # (energy,) float32: mu_en/rho of the chamber's gas, cm2/g
+    line: (
+        np.ndarray
+    )  # (material, n) int64: energies of K fluorescence, ENERGY_UNIT_KEV; n = 0: none is followed
+    line_share: (
+        np.ndarray
+    )  # (material, n, energy) float32: photons per photoelectric absorption, cumulative over n
+    shell: np.ndarray  # (material, m, 2) float32: cumulative share of the electrons, binding energy in keV;
+    #                    m = 0: scattering by electrons at rest
+    momentum: (
+        np.ndarray
+    )  # (material, m, N_P) float32: |p_z| / mc at even steps of the shell's Compton profile
+    absorption: np.ndarray  # (material, energy) float32: share of the energy that a photon leaves per density
+    #                         and length, mm-1 per g/cm3
 
 
 class Source(NamedTuple):
@@ -64,18 +81,40 @@ class Source(NamedTuple):
     stations: np.ndarray  # (view, 4) float32: angle, z and their change over the view
 
 
-_LOW_LOG = np.float32(math.log2(CUTOFF_KEV))
-_PER_LOG = np.float32((N_ENERGY - 1) / math.log2(ENERGY_MAX_KEV / CUTOFF_KEV))
+_SHIFT = np.int32(23 - 7)  # of the float32 bits: sign, exponent and seven bits of the mantissa are left
+_FIRST = np.int32(127 * PER_OCTAVE)  # those of 1.0
+_MASK = np.int32(2**16 - 1)
+_FRACTION = np.float32(2.0**-16)
+_I0 = np.int32(0)
+_LAST = np.int32(N_ENERGY - 2)
 
 
 def energy_grid() -> np.ndarray:
-    """Nodes of the energy tables, (N_ENERGY,) keV, even in the logarithm."""
-    return np.geomspace(CUTOFF_KEV, ENERGY_MAX_KEV, N_ENERGY)
+    """Nodes of the energy tables, (N_ENERGY,) keV: ``PER_OCTAVE`` even steps between powers of two."""
+    octave, step = np.divmod(np.arange(N_ENERGY), PER_OCTAVE)
+    return CUTOFF_KEV * 2.0**octave * (1.0 + step / PER_OCTAVE)
 
 
-@njit(**DEVICE)
+@njit(**INLINE)
 def energy_position(energy):
-    """Node below an energy in :func:`energy_grid`, and the fraction of the step behind it."""
-    position = (np.float32(math.log2(energy)) - _LOW_LOG) * _PER_LOG
-    i = min(max(np.int32(position), np.int32(0)), np.int32(N_ENERGY - 2))
-    return i, position - np.float32(i)
+    """Node below a float32 energy in :func:`energy_grid`, and the fraction of the step behind it.
+
+    The bits of a float are a logarithm already: exponent and leading mantissa count the nodes.
+    """
+    bits = np.float32(energy).view(np.int32)
+    i = (bits >> _SHIFT) - _FIRST
+    return min(max(i, _I0), _LAST), np.float32(bits & _MASK) * _FRACTION
+
+
+@njit(**INLINE)
+def unpack(record):
+    """Material, region and density of a record of :class:`Grid`."""
+    density = np.uint32(record >> _32).view(np.float32)
+    return np.int32(record & _BYTE), np.int64((record >> _8) & _WORD), density
+
+
+def pack(material: np.ndarray, region: np.ndarray, density: np.ndarray) -> np.ndarray:
+    """Records of :class:`Grid`, uint64, from material, region and density (g/cm3)."""
+    bits = np.ascontiguousarray(density, dtype=np.float32).view(np.uint32).astype(np.uint64)
+    low = np.asarray(material).astype(np.uint64) | (np.asarray(region).astype(np.uint64) << _8)
+    return low | (bits << _32)

@@ -1,6 +1,6 @@
 """Photons on the detector: energy per bin that primary and scattered photons leave there.
 
-The history is that of :func:`twinlab.kernels.transport_track.trace` without its deposits; what leaves the
+The history is that of :func:`twinlab.kernels.transport_history.trace` without its deposits; what leaves the
 object is followed to the detector, an arc around the focal spot or a flat panel.
 """
 
@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from twinlab.kernels.philox import INLINE, draw, key
-from twinlab.kernels.sampling import compton, rayleigh, rotate
-from twinlab.kernels.transport import square
-from twinlab.kernels.transport_data import CUTOFF_KEV, ENERGY_UNIT_KEV, Grid, Source, Tables, energy_position
+from twinlab.kernels.philox import INLINE, draw_five, key
+from twinlab.kernels.sampling import free_path
+from twinlab.kernels.transport_batch import square
+from twinlab.kernels.transport_data import ENERGY_UNIT_KEV, Grid, Source, Tables, energy_position
 from twinlab.kernels.transport_source import emit
-from twinlab.kernels.transport_track import box, fly
+from twinlab.kernels.transport_track import VIRTUAL, box, collide, fly, inverse
 
 PARTS = 64  # of the histories: fixed, so that sums do not depend on the number of threads
 N_TANGENT = 64  # angles of the grid's table
@@ -27,9 +27,7 @@ _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
 _UNIT = np.float32(ENERGY_UNIT_KEV)
 _PER_UNIT = np.float32(1.0 / ENERGY_UNIT_KEV)
-_CUTOFF = np.int64(CUTOFF_KEV / ENERGY_UNIT_KEV)
 _NEXT = np.uint64(1)
-_GONE = np.int64(0)
 
 
 class Screen(NamedTuple):
@@ -52,40 +50,28 @@ def follow(history, k0, k1, grid, tables, source):
     """Last position, direction, energy and number of collisions of a photon; energy 0 when it is absorbed."""
     x, y, z, u, v, w, e, step = emit(source, history, k0, k1)
     collisions = 0
-    cross = tables.cross
+    size = grid.size
     while True:
-        energy = np.float32(e) * _UNIT
-        row, f = energy_position(energy)
-        start, stop = box(x, y, z, u, v, w, grid.size)
+        row, f = energy_position(np.float32(e) * _UNIT)
+        iu, iv, iw = inverse(u), inverse(v), inverse(w)
+        start, stop = box(x, y, z, iu, iv, iw, _ZERO, _ZERO, _ZERO, size[0], size[1], size[2])
         if stop <= start:  # around the grid there is nothing, as in the projector
             return x, y, z, u, v, w, e, collisions
-        a, b, c, d = draw(step, history, k0, k1)
+        a, b, c, d, turn = draw_five(step, history, k0, k1)
         step += _NEXT
-        t, flat, material, pick, _, step = fly(
-            x, y, z, u, v, w, start, stop, -math.log(a), b, c, d, row, f, grid, tables, step, history, k0, k1
-        )
+        t, flat, record, top, _ = fly(x, y, z, u, v, w, iu, iv, iw, start, stop, free_path(a), row, grid)
         if flat < 0:
             return x, y, z, u, v, w, e, collisions
         x += t * u
         y += t * v
         z += t * w
-        photo = cross[material, row, 1]
-        photo += f * (cross[material, row + 1, 1] - photo)
-        if pick < photo:
-            return x, y, z, u, v, w, _GONE, collisions
-        inelastic = cross[material, row, 2]
-        inelastic += f * (cross[material, row + 1, 2] - inelastic)
-        if pick < inelastic:
-            cosine, ratio, turn, step = compton(energy, tables.scatter[material], step, history, k0, k1)
-            e = min(np.int64(energy * ratio * _PER_UNIT), e)
-            if e < _CUTOFF:
-                return x, y, z, u, v, w, _GONE, collisions
-        else:
-            area = cross[material, row, 3]
-            area += f * (cross[material, row + 1, 3] - area)
-            cosine, turn, step = rayleigh(energy, area, tables.inverse_area[material], step, history, k0, k1)
-        u, v, w = rotate(u, v, w, cosine, turn)
-        collisions += 1
+        place, _, e, u, v, w, step = collide(
+            x, y, z, u, v, w, e, row, f, flat, record, top, b, c, d, turn, grid, tables, step, history, k0, k1
+        )  # fmt: skip
+        if e == 0:
+            return x, y, z, u, v, w, e, collisions
+        if place != VIRTUAL:
+            collisions += 1
 
 
 @njit(**INLINE)

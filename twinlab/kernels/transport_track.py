@@ -11,18 +11,18 @@ import math
 import numpy as np
 from numba import njit
 
-from twinlab.kernels.philox import DEVICE, INLINE, draw
-from twinlab.kernels.sampling import compton, rayleigh, rotate
+from twinlab.kernels.philox import INLINE
+from twinlab.kernels.sampling import bound, incoherent, rayleigh, rotate
 from twinlab.kernels.transport_data import (
     CUTOFF_KEV,
     ENERGY_UNIT_KEV,
     MAX_DEPOSITS,
-    energy_position,
+    unpack,
 )
-from twinlab.kernels.transport_source import emit
 
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
+_TWO = np.float32(2.0)
 _FAR = np.float32(1e9)
 _TINY = np.float32(1e-12)
 _UNIT = np.float32(ENERGY_UNIT_KEV)
@@ -33,288 +33,325 @@ _NEXT = np.uint64(1)
 _FULL = np.int32(MAX_DEPOSITS - 1)
 _I0 = np.int32(0)
 _I1 = np.int32(1)
+_I3 = np.int32(3)
+_24 = np.uint64(24)
+_32 = np.uint64(32)
+_NONE = np.uint64(0)
+_BYTE = np.uint64(0xFF)
+_REGIONS = np.int64(65536)
 
-OUTSIDE = -1  # voxel index of a deposit in the world's air
+OUTSIDE = -1  # voxel index of a collision in the world's air
+GONE = -2  # and of a photon that has left the world
+VIRTUAL = -65536 * 3  # place of a collision that was none
 
 
-@njit(**DEVICE)
-def _slab(p, d, low, high):
-    """Distances at which a ray enters and leaves one slab of a box."""
+@njit(**INLINE)
+def inverse(d):
+    """Reciprocal of a component of a direction; far, not infinite, for a ray along the other axes."""
     if abs(d) < _TINY:
-        if p < low or p >= high:
-            return _FAR, -_FAR
-        return -_FAR, _FAR
-    a = (low - p) / d
-    b = (high - p) / d
-    return min(a, b), max(a, b)
+        return math.copysign(_FAR, d)
+    return _ONE / d
 
 
 @njit(**INLINE)
-def box(x, y, z, u, v, w, size):
-    """Entry (0 when inside) and exit distance of the grid box; exit <= entry when the ray misses."""
-    a, b = _slab(x, u, _ZERO, size[0])
-    c, d = _slab(y, v, _ZERO, size[1])
-    e, f = _slab(z, w, _ZERO, size[2])
-    return max(max(a, c), max(e, _ZERO)), min(b, min(d, f))
+def box(x, y, z, iu, iv, iw, low_x, low_y, low_z, high_x, high_y, high_z):
+    """Entry (0 when inside) and exit distance of a box; exit <= entry when the ray misses.
 
-
-@njit(**INLINE)
-def _world_exit(x, y, z, u, v, w, world):
-    _, b = _slab(x, u, world[0], world[3])
-    _, d = _slab(y, v, world[1], world[4])
-    _, f = _slab(z, w, world[2], world[5])
-    return max(min(b, min(d, f)), _ZERO)
-
-
-@njit(**INLINE)
-def locate(px, py, pz, grid):
-    """Voxel (flat index), material and density at a point of the grid box.
-
-    For a cylinder with rods the flat index is 0 outside and k + 1 in row k of ``grid.rod``.
+    ``iu, iv, iw`` are the inverse components of the ray's direction, see :func:`inverse`.
     """
-    size = grid.size
-    if grid.kind[0] == 0:
-        nz, ny, nx = grid.material.shape
-        ix = min(max(np.int32(px / size[3]), _I0), np.int32(nx) - _I1)
-        iy = min(max(np.int32(py / size[4]), _I0), np.int32(ny) - _I1)
-        iz = min(max(np.int32(pz / size[5]), _I0), np.int32(nz) - _I1)
-        flat = (np.int64(iz) * ny + iy) * nx + ix
-        return flat, np.int32(grid.material[iz, iy, ix]), grid.density[iz, iy, ix]
-    rod = grid.rod
-    for k in range(rod.shape[0] - 1, -1, -1):  # row 0 is the cylinder itself; later rows lie in it
-        dx = px - rod[k, 0]
-        dy = py - rod[k, 1]
-        if dx * dx + dy * dy < rod[k, 2] * rod[k, 2] and rod[k, 3] <= pz < rod[k, 4]:
-            return np.int64(k + 1), np.int32(rod[k, 5]), rod[k, 6]
-    return np.int64(0), _I0, grid.air_density[0]
+    a, b = (low_x - x) * iu, (high_x - x) * iu
+    c, d = (low_y - y) * iv, (high_y - y) * iv
+    e, f = (low_z - z) * iw, (high_z - z) * iw
+    near = max(max(min(a, b), min(c, d)), max(min(e, f), _ZERO))
+    return near, min(max(a, b), min(max(c, d), max(e, f)))
 
 
 @njit(**INLINE)
 def chord(x, y, z, u, v, w, length, rod, k):
-    """Length of a flight inside rod ``k`` (a cylinder along z with ends)."""
+    """Length of a flight inside solid ``k``: a cylinder along z with ends, or a box."""
+    iw = inverse(w)
+    low, high = (rod[k, 3] - z) * iw, (rod[k, 4] - z) * iw
+    low, high = max(min(low, high), _ZERO), min(max(low, high), length)
     dx = x - rod[k, 0]
     dy = y - rod[k, 1]
+    if rod[k, 8] > _ZERO:
+        iu, iv = inverse(u), inverse(v)
+        a, b = (-rod[k, 2] - dx) * iu, (rod[k, 2] - dx) * iu
+        c, d = (-rod[k, 8] - dy) * iv, (rod[k, 8] - dy) * iv
+        low = max(low, max(min(a, b), min(c, d)))
+        return max(min(high, min(max(a, b), max(c, d))) - low, _ZERO)
     a = u * u + v * v
-    low = _ZERO
-    high = length
+    c = dx * dx + dy * dy - rod[k, 2] * rod[k, 2]
     if a > _TINY:
         b = dx * u + dy * v
-        c = dx * dx + dy * dy - rod[k, 2] * rod[k, 2]
         disc = b * b - a * c
         if disc <= _ZERO:
             return _ZERO
         root = math.sqrt(disc)
         low = max(low, (-b - root) / a)
         high = min(high, (-b + root) / a)
-    elif dx * dx + dy * dy > rod[k, 2] * rod[k, 2]:
+    elif c > _ZERO:
         return _ZERO
-    a, b = _slab(z, w, rod[k, 3], rod[k, 4])
-    return max(min(high, b) - max(low, a), _ZERO)
+    return max(high - low, _ZERO)
 
 
 @njit(**INLINE)
-def fly(x, y, z, u, v, w, start, stop, depth, r, c, d, row, f, grid, tables, step, history, k0, k1):
-    """Travel through the grid box until a real collision or its far face.
+def fly(x, y, z, u, v, w, iu, iv, iw, start, stop, depth, row, grid):
+    """Travel through the grid box until a tentative collision or its far face.
 
     Parameters
     ----------
+    iu, iv, iw : float32
+        See :func:`inverse`.
     start, stop : float32
         Distances of entry and exit from (x, y, z), mm.
     depth : float32
         Optical depth to go.
-    r, c, d : float32
-        Unused uniforms.
-    row, f : int32, float32
-        Energy position.
+    row : int32
+        Energy step.
 
     Returns
     -------
     distance : float32
         To the collision, or ``stop``.
     flat : int64
-        Voxel of the collision, -1 when the photon left.
-    material : int32
-    pick : float32
-        Uniform in (0, total cross section per density): chooses the interaction.
+        Index of the voxel of the collision, -1 when the photon left.
+    record : uint64
+        Of its block.
+    top : float32
+        Majorant there, mm-1.
     depth : float32
         Left over when the photon left.
-    step : uint64
     """
     size = grid.size
-    blocks = grid.block_class
+    shape = grid.shape
+    block = grid.block
     majorant = grid.majorant
-    nz, ny, nx = blocks.shape
     bx, by, bz = size[6], size[7], size[8]
-    ix = min(max(np.int32((x + start * u) / bx), _I0), np.int32(nx - 1))
-    iy = min(max(np.int32((y + start * v) / by), _I0), np.int32(ny - 1))
-    iz = min(max(np.int32((z + start * w) / bz), _I0), np.int32(nz - 1))
-    sx = _I1 if u > _ZERO else -_I1
-    sy = _I1 if v > _ZERO else -_I1
-    sz = _I1 if w > _ZERO else -_I1
-    iu = _ONE / u if abs(u) > _TINY else _FAR
-    iv = _ONE / v if abs(v) > _TINY else _FAR
-    iw = _ONE / w if abs(w) > _TINY else _FAR
-    tx = (np.float32(ix + (sx > 0)) * bx - x) * iu if abs(u) > _TINY else _FAR
-    ty = (np.float32(iy + (sy > 0)) * by - y) * iv if abs(v) > _TINY else _FAR
-    tz = (np.float32(iz + (sz > 0)) * bz - z) * iw if abs(w) > _TINY else _FAR
+    ix = min(max(np.int32((x + start * u) * size[12]), _I0), shape[5] - _I3)
+    iy = min(max(np.int32((y + start * v) * size[13]), _I0), shape[4] - _I3)
+    iz = min(max(np.int32((z + start * w) * size[14]), _I0), shape[3] - _I3)
+    at = (np.int64(iz + _I1) * shape[4] + (iy + _I1)) * shape[5] + (ix + _I1)
+    ahead_x, ahead_y, ahead_z = iu > _ZERO, iv > _ZERO, iw > _ZERO
+    sx = np.int64(1) if ahead_x else np.int64(-1)
+    sy = np.int64(shape[5]) if ahead_y else -np.int64(shape[5])
+    sz = np.int64(shape[4]) * shape[5]
+    sz = sz if ahead_z else -sz
+    tx = (np.float32(ix + np.int32(ahead_x)) * bx - x) * iu
+    ty = (np.float32(iy + np.int32(ahead_y)) * by - y) * iv
+    tz = (np.float32(iz + np.int32(ahead_z)) * bz - z) * iw
+    dx, dy, dz = bx * abs(iu), by * abs(iv), bz * abs(iw)
     t = start
-    spare = True
     while True:
-        kind = blocks[iz, iy, ix]
-        top = majorant[kind, row]
-        top += f * (majorant[kind, row + 1] - top)
+        record = block[np.uint64(at)]
+        top = majorant[np.uint64(row), (record >> _24) & _BYTE]
         end = min(min(tx, ty), min(tz, stop))
         cost = top * (end - t)
-        if depth >= cost:
-            depth -= cost
-            t = end
-            if end >= stop:
-                return stop, np.int64(-1), _I0, _ZERO, depth, step
-            if tx <= end:
-                ix += sx
-                tx += bx * abs(iu)
-                if ix < 0 or ix >= nx:
-                    return t, np.int64(-1), _I0, _ZERO, depth, step
-            elif ty <= end:
-                iy += sy
-                ty += by * abs(iv)
-                if iy < 0 or iy >= ny:
-                    return t, np.int64(-1), _I0, _ZERO, depth, step
-            else:
-                iz += sz
-                tz += bz * abs(iw)
-                if iz < 0 or iz >= nz:
-                    return t, np.int64(-1), _I0, _ZERO, depth, step
-            continue
-        t += depth / top
-        flat, material, density = locate(x + t * u, y + t * v, z + t * w, grid)
-        total = tables.cross[material, row, 0]
-        total += f * (tables.cross[material, row + 1, 0] - total)
-        pick = r * top
-        if pick < total * density:
-            return t, flat, material, pick / density, _ZERO, step
-        # virtual: two uniforms of the last four are still unused every other time
-        if spare:
-            a = c
-            r = d
-            spare = False
+        if depth < cost:
+            break
+        depth -= cost
+        t = end
+        if end >= stop:
+            return stop, np.int64(OUTSIDE), record, top, depth
+        if tx <= end:
+            at += sx
+            tx += dx
+        elif ty <= end:
+            at += sy
+            ty += dy
         else:
-            a, r, c, d = draw(step, history, k0, k1)
-            step += _NEXT
-            spare = True
-        depth = -math.log(a)
+            at += sz
+            tz += dz
+    t += depth / top
+    jx = min(max(np.int32((x + t * u) * size[9]), _I0), shape[2] - _I1)
+    jy = min(max(np.int32((y + t * v) * size[10]), _I0), shape[1] - _I1)
+    jz = min(max(np.int32((z + t * w) * size[11]), _I0), shape[0] - _I1)
+    return t, (np.int64(jz) * shape[1] + jy) * shape[2] + jx, record, top, _ZERO
 
 
 @njit(**INLINE)
-def trace(history, k0, k1, grid, tables, source, voxel, energy_list, fluence):
-    """Follow one photon from the source to absorption, cut-off or escape.
+def advance(x, y, z, u, v, w, row, f, depth, grid, tables):
+    """Travel to the next tentative collision, in the grid or in the air around it.
 
     Parameters
     ----------
-    history, k0, k1 : uint64
-        Identity of the history and the seed's words.
-    grid, tables, source : Grid, Tables, Source
-    voxel : (MAX_DEPOSITS,) int64, written
-        Flat index of each deposit.
-    energy_list : (MAX_DEPOSITS,) int64, written
-        Energy of each deposit, ``ENERGY_UNIT_KEV``.
-    fluence : (n_rod,) int64, added to
-        Collision kerma of the scored rods: track length [cm] x E x mu_en/rho, ``ENERGY_UNIT_KEV`` cm3/g.
+    x, y, z, u, v, w : float32
+        Position, mm, and direction.
+    row, f : int32, float32
+        Energy position.
+    depth : float32
+        Mean free paths to go.
 
     Returns
     -------
-    n : int32
-        Deposits written.
-    emitted, escaped, outside : int64
-        Energy emitted, carried out of the world, and left in the world's air, ``ENERGY_UNIT_KEV``.
-        emitted = escaped + outside + sum of the deposits, exactly.
+    t, start : float32
+        Distance travelled, and where on it the grid box begins, mm.
+    flat : int64
+        Voxel, ``OUTSIDE`` for a collision in the air around, ``GONE`` when the photon has left the world.
+    record : uint64
+        Of the block, or of the air.
+    top : float32
+        Majorant there, mm-1.
     """
-    x, y, z, u, v, w, e, step = emit(source, history, k0, k1)
-    emitted = e
-    outside = np.int64(0)
-    n = _I0
+    size = grid.size
+    world = grid.world
+    iu, iv, iw = inverse(u), inverse(v), inverse(w)
+    start, stop = box(x, y, z, iu, iv, iw, _ZERO, _ZERO, _ZERO, size[0], size[1], size[2])
+    air = tables.cross[0, row, 0]
+    air = (air + f * (tables.cross[0, row + 1, 0] - air)) * grid.air_density[0]
+    ambient = np.uint64(np.float32(grid.air_density[0]).view(np.uint32)) << _32
+    missed = stop <= start
+    if missed:
+        _, start = box(x, y, z, iu, iv, iw, world[0], world[1], world[2], world[3], world[4], world[5])
+    t = depth / air
+    if t < start:
+        return t, start, np.int64(OUTSIDE), ambient, air
+    if missed:
+        return t, start, np.int64(GONE), ambient, air
+    t, flat, record, top, depth = fly(
+        x, y, z, u, v, w, iu, iv, iw, start, stop, depth - air * start, row, grid
+    )  # fmt: skip
+    if flat >= 0:
+        return t, start, flat, record, top
+    t += depth / air
+    _, border = box(x, y, z, iu, iv, iw, world[0], world[1], world[2], world[3], world[4], world[5])
+    return t, start, np.int64(OUTSIDE if t < border else GONE), ambient, air
+
+
+@njit(**INLINE)
+def fluoresce(pick, material, e, row, f, tables):
+    """Energy of the K photon that follows a photoelectric absorption, 0 when there is none.
+
+    ``pick`` is a uniform in (0, 1). The vacancy's other energy (electrons, lines of outer shells) stays.
+    """
+    for k in range(tables.line.shape[1]):
+        if tables.line[material, k] == 0:
+            break
+        share = tables.line_share[material, k, row]
+        share += f * (tables.line_share[material, k, row + 1] - share)
+        if pick < share:
+            line = tables.line[material, k]
+            return line if line < e else np.int64(0)
+    return np.int64(0)
+
+
+@njit(**INLINE)
+def collide(
+    x, y, z, u, v, w, e, row, f, flat, record, top, b, c, d, turn, grid, tables, step, history, k0, k1
+):
+    """What happens at a tentative collision.
+
+    Parameters
+    ----------
+    x, y, z, u, v, w : float32
+        Position of the collision, mm, and direction.
+    e : int64
+        Energy, ``ENERGY_UNIT_KEV``.
+    row, f, flat, record, top
+        As from :func:`advance`.
+    b, c, d, turn : float32
+        Unused uniforms.
+    step, history, k0, k1 : uint64
+        Stream of more random numbers.
+
+    Returns
+    -------
+    place : int64
+        See :func:`locate`; negative in the air around, ``VIRTUAL`` when nothing happened.
+    lost, left : int64
+        Energy deposited there, and that of the photon after it: 0 when it is absorbed.
+    u, v, w : float32
+    step : uint64
+    """
     cross = tables.cross
-    while True:
-        energy = np.float32(e) * _UNIT
-        row, f = energy_position(energy)
-        start, stop = box(x, y, z, u, v, w, grid.size)
-        border = _world_exit(x, y, z, u, v, w, grid.world)
-        missed = stop <= start
-        if missed:
-            start = border
-        a, b, c, d = draw(step, history, k0, k1)
-        step += _NEXT
-        depth = -math.log(a)
-        air = cross[0, row, 0]
-        air = (air + f * (cross[0, row + 1, 0] - air)) * grid.air_density[0]
-        pick = b * air / grid.air_density[0]
-        flat = np.int64(OUTSIDE)
-        material = _I0
-        free = depth / air
-        if free < start:
-            t = free
-        elif missed:
-            return n, emitted, e, outside
-        else:
-            depth -= air * start
-            t, flat, material, got, depth, step = fly(
-                x, y, z, u, v, w, start, stop, depth, b, c, d, row, f, grid, tables, step, history, k0, k1
-            )
-            if grid.kind[0] == 1:
-                _score_fluence(x, y, z, u, v, w, start, t, energy, row, f, grid.rod, tables.kerma, fluence)
-            if flat >= 0:
-                pick = got
-            else:
-                t += depth / air
-                if t >= border:
-                    return n, emitted, e, outside
-        x += t * u
-        y += t * v
-        z += t * w
-        photo = cross[material, row, 1]
-        photo += f * (cross[material, row + 1, 1] - photo)
-        if pick < photo:
-            return _deposit(flat, e, n, outside, voxel, energy_list, emitted)
-        inelastic = cross[material, row, 2]
-        inelastic += f * (cross[material, row + 1, 2] - inelastic)
-        if pick < inelastic:
-            cosine, ratio, turn, step = compton(energy, tables.scatter[material], step, history, k0, k1)
-            left = min(np.int64(energy * ratio * _PER_UNIT), e)
-            if left < _CUTOFF:
-                return _deposit(flat, e, n, outside, voxel, energy_list, emitted)
-            n, _, _, outside = _deposit(flat, e - left, n, outside, voxel, energy_list, emitted)
-            e = left
-        else:
-            area = cross[material, row, 3]
-            area += f * (cross[material, row + 1, 3] - area)
-            cosine, turn, step = rayleigh(energy, area, tables.inverse_area[material], step, history, k0, k1)
-        u, v, w = rotate(u, v, w, cosine, turn)
+    place, material, density = locate(x, y, z, flat, record, grid)
+    total = cross[material, row, 0]
+    total += f * (cross[material, row + 1, 0] - total)
+    pick = b * top
+    if pick >= total * density:
+        return np.int64(VIRTUAL), np.int64(0), e, u, v, w, step
+    pick /= density
+    photo = cross[material, row, 1]
+    photo += f * (cross[material, row + 1, 1] - photo)
+    if pick < photo:
+        left = fluoresce(pick / photo, material, e, row, f, tables)
+        if left > 0:
+            u, v, w = rotate(u, v, w, _TWO * c - _ONE, turn)
+        return place, e - left, left, u, v, w, step
+    energy = np.float32(e) * _UNIT
+    inelastic = cross[material, row, 2]
+    inelastic += f * (cross[material, row + 1, 2] - inelastic)
+    left = e
+    if pick < inelastic:
+        cosine, ratio, step = incoherent(energy, tables.scatter[material], c, d, step, history, k0, k1)
+        if tables.shell.shape[1] > 0:
+            ratio, step = bound(energy, cosine, ratio, material, tables, step, history, k0, k1)
+        left = min(np.int64(energy * ratio * _PER_UNIT), e)
+        if left < _CUTOFF:
+            return place, e, np.int64(0), u, v, w, step
+    else:
+        area = cross[material, row, 3]
+        area += f * (cross[material, row + 1, 3] - area)
+        cosine, step = rayleigh(energy, area, tables.inverse_area[material], c, d, step, history, k0, k1)
+    u, v, w = rotate(u, v, w, cosine, turn)
+    return place, e - left, left, u, v, w, step
 
 
 @njit(**INLINE)
-def _deposit(flat, e, n, outside, voxel, energy_list, emitted):
-    """Append a deposit (a full list adds to its last entry); returns as :func:`trace` does."""
-    if flat < 0:
-        return n, emitted, np.int64(0), outside + e
-    if n > 0 and voxel[n - _I1] == flat:
-        energy_list[n - _I1] += e
-        return n, emitted, np.int64(0), outside
+def locate(px, py, pz, flat, record, grid):
+    """Place (voxel index x 65536 + region), material and density at a point.
+
+    ``flat`` is the index of its voxel (``OUTSIDE`` in the air around), and ``record`` that of its block; when
+    that has a density, the block is uniform and no voxel need be fetched. Among solids the index and the
+    region are 0 outside and k + 1 in row k of ``grid.rod``.
+    """
+    if flat < 0 or record >> _32 != _NONE:
+        material, region, density = unpack(record)
+        return flat * _REGIONS + region, material, density
+    if grid.kind[0] == 0:
+        material, region, density = unpack(grid.voxel[np.uint64(flat)])
+        return flat * _REGIONS + region, material, density
+    rod = grid.rod
+    for k in range(
+        rod.shape[0] - 1, -1, -1
+    ):  # row 0 holds all others; where later rows overlap, the last wins
+        dx = px - rod[k, 0]
+        dy = py - rod[k, 1]
+        if rod[k, 8] > _ZERO:
+            within = abs(dx) < rod[k, 2] and abs(dy) < rod[k, 8]
+        else:
+            within = dx * dx + dy * dy < rod[k, 2] * rod[k, 2]
+        if within and rod[k, 3] <= pz < rod[k, 4]:
+            return np.int64(k + 1) * (_REGIONS + 1), np.int32(rod[k, 5]), rod[k, 6]
+    return np.int64(0), _I0, grid.air_density[0]
+
+
+@njit(**INLINE)
+def deposit(place, e, n, outside, places, energies):
+    """Append a deposit (a full list adds to its last entry); returns the deposits and the energy in air."""
+    if e == 0:
+        return n, outside
+    if place < 0:
+        return n, outside + e
+    if n > 0 and places[n - _I1] == place:
+        energies[n - _I1] += e
+        return n, outside
     if n > _FULL:
-        energy_list[_FULL] += e
-        return n, emitted, np.int64(0), outside
-    voxel[n] = flat
-    energy_list[n] = e
-    return n + _I1, emitted, np.int64(0), outside
+        energies[_FULL] += e
+        return n, outside
+    places[n] = place
+    energies[n] = e
+    return n + _I1, outside
 
 
 @njit(**INLINE)
-def _score_fluence(x, y, z, u, v, w, start, stop, energy, row, f, rod, kerma, fluence):
+def score_fluence(x, y, z, u, v, w, start, stop, e, row, f, rod, kerma, fluence):
     """Track-length estimate of collision kerma in the rods that ask for it."""
     px = x + start * u
     py = y + start * v
     pz = z + start * w
     factor = kerma[row]
-    factor = (factor + f * (kerma[row + 1] - factor)) * energy * _CM * _PER_UNIT
+    factor = (factor + f * (kerma[row + 1] - factor)) * np.float32(e) * _CM
     for k in range(rod.shape[0]):
         if rod[k, 7] > _ZERO:
             fluence[k] += np.int64(chord(px, py, pz, u, v, w, stop - start, rod, k) * factor)

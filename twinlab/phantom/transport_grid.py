@@ -1,4 +1,4 @@
-"""Geometry of a transport run: voxels of a phantom, or a cylinder with rods."""
+"""Geometry of a transport run: voxels of a phantom, or exact solids in one another."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from twinlab.kernels.transport_blocks import majorants
-from twinlab.kernels.transport_data import Grid, Tables
+from twinlab.kernels.transport_blocks import majorants, steps_bound
+from twinlab.kernels.transport_data import Grid, Tables, pack
+from twinlab.schema import refuse
 
 AIR_DENSITY = 0.001205  # g/cm3, dry air at 20 degrees C
 
@@ -32,8 +33,65 @@ class Rod:
         return float(np.pi * self.radius_mm**2 * (self.z_high_mm - self.z_low_mm) / 1000.0)
 
 
+@dataclass(frozen=True)
+class Box:
+    """A box along the axes: its corners in mm, index of its material, density in g/cm3."""
+
+    x_low_mm: float
+    x_high_mm: float
+    y_low_mm: float
+    y_high_mm: float
+    z_low_mm: float
+    z_high_mm: float
+    material: int
+    density: float
+    fluence: bool = False
+
+    @property
+    def volume_cm3(self) -> float:
+        """Volume."""
+        low, high = _bounds(self)
+        return float(np.prod(high - low) / 1000.0)
+
+
+def _bounds(solid: Rod | Box) -> tuple[np.ndarray, np.ndarray]:
+    """Low and high corner of a solid, mm."""
+    if isinstance(solid, Box):
+        return (
+            np.array([solid.x_low_mm, solid.y_low_mm, solid.z_low_mm]),
+            np.array([solid.x_high_mm, solid.y_high_mm, solid.z_high_mm]),
+        )
+    return (
+        np.array([solid.x_mm - solid.radius_mm, solid.y_mm - solid.radius_mm, solid.z_low_mm]),
+        np.array([solid.x_mm + solid.radius_mm, solid.y_mm + solid.radius_mm, solid.z_high_mm]),
+    )
+
+
+def _row(solid: Rod | Box, low: np.ndarray) -> list[float]:
+    """Row of ``Grid.rod`` in the coordinates of the box whose low corner is given."""
+    a, b = _bounds(solid)
+    x, y, _ = (a + b) / 2 - low
+    half_x, half_y, _ = (b - a) / 2
+    height = half_y if isinstance(solid, Box) else 0.0
+    z = (a[2] - low[2], b[2] - low[2])
+    return [x, y, half_x, *z, solid.material, solid.density, float(solid.fluence), height]
+
+
 def _world(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.concatenate([low, high]).astype(np.float32)
+
+
+def _check_voxels(material: np.ndarray, density: np.ndarray, region: np.ndarray, tables: Tables) -> None:
+    if not material.shape == density.shape == region.shape or material.ndim != 3:
+        shapes = (material.shape, density.shape, region.shape)
+        refuse("voxel_grid", "material, density and region of one shape (z, y, x)", shapes)
+    known = tables.cross.shape[0]
+    if not (material.min() >= 0 and material.max() < known):
+        refuse("voxel_grid: material", f"0 to {known - 1}", f"{material.min()} to {material.max()}")
+    if not (np.isfinite(density).all() and density.min() >= 0):
+        refuse(
+            "voxel_grid: density", "finite values of 0 g/cm3 or more", f"{density.min()} to {density.max()}"
+        )
 
 
 def voxel_grid(
@@ -64,74 +122,79 @@ def voxel_grid(
     -------
     Grid
         Coordinates in mm from the low corner of voxel (0, 0, 0).
+
+    Raises
+    ------
+    InputError
+        Shapes that differ, a density that is negative or not finite, a material that the tables lack.
     """
-    material = np.ascontiguousarray(material, dtype=np.uint8)
-    density = np.ascontiguousarray(density, dtype=np.float32)
-    block_class, majorant = majorants(material, density, tables.cross[:, :, 0], block=block)
+    _check_voxels(np.asarray(material), np.asarray(density), np.asarray(region), tables)
+    record = pack(material, region, density)
+    blocks, majorant = majorants(record, tables.cross[:, :, 0], block=block)
     voxel = np.array(spacing_mm[::-1], dtype=float)
-    box = voxel * np.array(material.shape[::-1])
+    box = voxel * np.array(record.shape[::-1])
     return Grid(
         kind=np.zeros(1, np.int32),
-        size=np.concatenate([box, voxel, block * voxel]).astype(np.float32),
+        size=np.concatenate([box, voxel, block * voxel, 1 / voxel, 1 / (block * voxel)]).astype(np.float32),
+        shape=np.array([*record.shape, *blocks.shape], np.int32),
         world=_world(-np.full(3, reach_mm), box + reach_mm),
-        material=material,
-        density=density,
-        region=np.ascontiguousarray(region, dtype=np.uint16),
-        block_class=block_class,
+        voxel=record.reshape(-1),
+        block=blocks.reshape(-1),
         majorant=majorant,
-        rod=np.zeros((0, 8), np.float32),
+        rod=np.zeros((0, 9), np.float32),
         air_density=np.array([air_density], np.float32),
     )
 
 
 def cylinder_grid(
-    rods: Sequence[Rod], tables: Tables, *, reach_mm: float, air_density: float = AIR_DENSITY
+    rods: Sequence[Rod | Box], tables: Tables, *, reach_mm: float, air_density: float = AIR_DENSITY
 ) -> tuple[Grid, np.ndarray]:
-    """Grid of one cylinder (the first rod) with rods in it, exact: nothing is voxelised.
+    """Grid of a cylinder or box (the first solid) with solids in it, exact: nothing is voxelised.
 
     Parameters
     ----------
-    rods : sequence of Rod
+    rods : sequence of Rod or Box
         The first holds all others; where later ones overlap, the last wins.
     tables : Tables
     reach_mm : float
-        Air around the cylinder's box.
+        Air around the first solid's box.
 
     Returns
     -------
     grid : Grid
-        Regions: 0 air in the box, 1 the cylinder, k + 1 rod k.
+        Regions: 0 air in the box, 1 the first solid, k + 1 solid k.
     origin_mm : (3,) array
-        x, y, z of the box's low corner in the coordinates of the rods.
+        x, y, z of the box's low corner in the coordinates of the solids.
+
+    Raises
+    ------
+    InputError
+        No solid, or one without extent, of a negative density, or of a material that the tables lack.
     """
-    outer = rods[0]
-    low = np.array([outer.x_mm - outer.radius_mm, outer.y_mm - outer.radius_mm, outer.z_low_mm])
-    box = np.array([2 * outer.radius_mm, 2 * outer.radius_mm, outer.z_high_mm - outer.z_low_mm])
-    rows = [
-        [
-            r.x_mm - low[0],
-            r.y_mm - low[1],
-            r.radius_mm,
-            r.z_low_mm - low[2],
-            r.z_high_mm - low[2],
-            r.material,
-            r.density,
-            float(r.fluence),
-        ]
-        for r in rods
-    ]
+    if not rods:
+        refuse("cylinder_grid", "one solid or more", "none")
+    for k, solid in enumerate(rods):
+        extent = np.subtract(*_bounds(solid)[::-1])
+        if not (np.isfinite(extent).all() and (extent > 0).all()):
+            refuse(f"cylinder_grid: solid {k}", "sizes above 0 mm", extent.tolist())
+        if not solid.density >= 0:
+            refuse(f"cylinder_grid: solid {k}", "a density of 0 g/cm3 or more", solid.density)
+        if not 0 <= solid.material < tables.cross.shape[0]:
+            refuse(f"cylinder_grid: solid {k}", f"a material below {tables.cross.shape[0]}", solid.material)
+    low, high = _bounds(rods[0])
+    box = high - low
+    rows = [_row(solid, low) for solid in rods]
     bound = tables.cross[0, :, 0] * np.float32(air_density)
     for r in rods:
         bound = np.maximum(bound, tables.cross[r.material, :, 0] * np.float32(r.density))
     grid = Grid(
         kind=np.ones(1, np.int32),
-        size=np.concatenate([box, box, box]).astype(np.float32),
+        size=np.concatenate([box, box, box, 1 / box, 1 / box]).astype(np.float32),
+        shape=np.array([1, 1, 1, 3, 3, 3], np.int32),
         world=_world(-np.full(3, reach_mm), box + reach_mm),
-        material=np.zeros((1, 1, 1), np.uint8),
-        density=np.zeros((1, 1, 1), np.float32),
-        region=np.zeros((1, 1, 1), np.uint16),
-        block_class=np.zeros((1, 1, 1), np.uint16),
-        majorant=np.ascontiguousarray(bound[None] * np.float32(1.000001), dtype=np.float32),
+        voxel=np.zeros(1, np.uint64),
+        block=np.zeros(27, np.uint64),
+        majorant=steps_bound(bound[None]),
         rod=np.array(rows, dtype=np.float32),
         air_density=np.array([air_density], np.float32),
     )

@@ -8,11 +8,26 @@ from functools import lru_cache
 import numpy as np
 import xraylib
 
-from twinlab.kernels.sampling import KEV_ANGSTROM, N_A, N_X, X_MAX
-from twinlab.kernels.transport_data import Tables, energy_grid
+from twinlab.kernels.sampling import ELECTRON_REST_KEV, KEV_ANGSTROM, N_A, N_P, N_X, X_MAX
+from twinlab.kernels.transport_data import (
+    CUTOFF_KEV,
+    ENERGY_UNIT_KEV,
+    N_ENERGY,
+    PER_OCTAVE,
+    Tables,
+    energy_grid,
+)
+from twinlab.phantom import transport_store
+from twinlab.phantom.transport_store import Part
 from twinlab.physics import attenuation, materials
+from twinlab.physics.compton_profiles import inverse_profile, shells
+from twinlab.physics.fluorescence import k_lines, k_share
 from twinlab.physics.materials import Material
 
+LINE_MIN_SHARE = 1e-3  # of an absorbed photon's energy: K lines that carry less are not followed
+_FIRST_Z = 26  # iron: K photons below 6.4 keV go less than 0.5 mm in water
+_ALIKE = ("cross", "scatter", "inverse_area")  # tables of one shape for every material
+_ANGLE, _WEIGHT = np.polynomial.legendre.leggauss(64)  # of the half angle's sine
 _MM_PER_CM = 10.0
 _FINE = 4000  # steps of the integral of F^2
 
@@ -71,23 +86,124 @@ def angular(material: Material, energy_kev: np.ndarray) -> tuple[np.ndarray, np.
     return area.astype(np.float32), inverse.astype(np.float32), scatter.astype(np.float32)
 
 
-def _one(material: Material) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    data = attenuation.cross_sections(material, energy_grid())
+@lru_cache(maxsize=128)
+def _element_photo(z: int) -> np.ndarray:
+    """Photoelectric cross section of an element at the nodes, mm-1 per g/cm3."""
+    return np.array([xraylib.CS_Photo(z, float(e)) for e in energy_grid()]) / _MM_PER_CM
+
+
+def _fluorescence(material: Material, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """K lines that matter: energies (keV) and photons per photoelectric absorption, (n,) and (n, energy)."""
+    energy = energy_grid()
+    rows = []
+    for z, moles in _atoms(material):
+        if z < _FIRST_Z:
+            continue
+        vacancies = k_share(z, energy) * moles * xraylib.AtomicWeight(z) * _element_photo(z) / photo
+        for line in k_lines(z):
+            share = vacancies * line.photons_per_vacancy
+            if (share * line.energy_kev / energy).max() > LINE_MIN_SHARE:
+                rows.append((line.energy_kev, share))
+    rows.sort(key=lambda row: -float(row[1].max()))
+    return np.array([r[0] for r in rows]), np.array([r[1] for r in rows]).reshape(len(rows), energy.size)
+
+
+def _recoil(scatter: np.ndarray, energy: np.ndarray) -> np.ndarray:
+    """Mean share of the energy that incoherent scattering leaves to the electron, from S(x); (energy,)."""
+    half = 0.5 * (_ANGLE + 1.0)  # sin(theta / 2)
+    cosine = 1.0 - 2.0 * half**2
+    e = energy[:, None]
+    ratio = 1.0 / (1.0 + e / ELECTRON_REST_KEV * (1.0 - cosine))
+    weight = half * _WEIGHT * ratio**2 * (ratio + 1.0 / ratio - (1.0 - cosine**2))
+    weight = weight * np.interp(e / KEV_ANGSTROM * half, np.linspace(0.0, X_MAX, N_X), scatter)
+    ratio = np.where(e * ratio < CUTOFF_KEV, 0.0, ratio)
+    return (weight * (1.0 - ratio)).sum(axis=1) / weight.sum(axis=1)
+
+
+def _shells(material: Material) -> tuple[np.ndarray, np.ndarray]:
+    """Shells of a material: cumulative share of its electrons and binding energy, and inverse profiles."""
+    rows = [
+        (moles * shell.electrons, shell.binding_kev, inverse_profile(z, shell, N_P))
+        for z, moles in _atoms(material)
+        for shell in shells(z)
+    ]
+    rows.sort(key=lambda row: -row[0])
+    share = np.cumsum([row[0] for row in rows]) / sum(row[0] for row in rows)
+    return np.column_stack([share, [row[1] for row in rows]]), np.array([row[2] for row in rows])
+
+
+def _one(material: Material) -> Part:
+    """Tables of one material, fluorescence and shells included."""
+    energy = energy_grid()
+    data = attenuation.cross_sections(material, energy)
     photo, rayl, inc = (
         data[name].values / _MM_PER_CM for name in ("photoelectric", "rayleigh", "incoherent")
     )
-    area, inverse, scatter = angular(material, energy_grid())
+    area, inverse, scatter = angular(material, energy)
+    line, line_share = _fluorescence(material, photo)
+    shell, momentum = _shells(material)
     # the total is the sum of its parts, so that every pick below it has an interaction
     cross = np.stack([photo + inc + rayl, photo, photo + inc, area], axis=1).astype(np.float32)
-    return cross, inverse, scatter
+    return {
+        "cross": cross,
+        "inverse_area": inverse,
+        "scatter": scatter,
+        "line": line,
+        "line_share": line_share,
+        "shell": shell.astype(np.float32),
+        "momentum": momentum.astype(np.float32),
+        "kept": photo + inc * _recoil(scatter, energy),
+        "fluorescent": photo * (line[:, None] * line_share).sum(axis=0) / energy,
+        "mu_en": data["mu_en"].values,
+    }
 
 
 @lru_cache(maxsize=256)
-def _one_named(key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return _one(materials.get(key))
+def _known(key: str, made_of: Material | None) -> Part:
+    material = materials.get(key) if made_of is None else made_of
+    options = f"{N_A} {N_X} {N_P} {N_ENERGY} {PER_OCTAVE} {X_MAX}"
+    return transport_store.fetch(material, options, lambda: _one(material), sources=(__file__,))
 
 
-def build(names: Sequence[str | Material], *, kerma: str | Material = "air") -> Tables:
+def _part(name: str | Material) -> Part:
+    if isinstance(name, str):
+        return _known(name, None)
+    options = f"{N_A} {N_X} {N_P} {N_ENERGY} {PER_OCTAVE} {X_MAX}"
+    return transport_store.fetch(name, options, lambda: _one(name), sources=(__file__,))
+
+
+def _padded(arrays: list[np.ndarray], dtype: type) -> np.ndarray:
+    """Stack arrays whose first lengths differ; what is missing repeats nothing: zeros."""
+    most = max(a.shape[0] for a in arrays)
+    out = np.zeros((len(arrays), most, *arrays[0].shape[1:]), dtype)
+    for k, a in enumerate(arrays):
+        out[k, : a.shape[0]] = a
+    return out
+
+
+def _lines(parts: list[Part], follow: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Energies of the followed lines in the fixed point of the transport, and their cumulative shares."""
+    if not follow:
+        return np.zeros((len(parts), 0), np.int64), np.zeros((len(parts), 0, N_ENERGY), np.float32)
+    energy = _padded([np.round(p["line"] / ENERGY_UNIT_KEV) for p in parts], np.int64)
+    return energy, _padded([np.cumsum(p["line_share"], axis=0) for p in parts], np.float32)
+
+
+def _electrons(parts: list[Part], doppler: bool) -> tuple[np.ndarray, np.ndarray]:
+    if not doppler:
+        return np.zeros((len(parts), 0, 2), np.float32), np.zeros((len(parts), 0, N_P), np.float32)
+    shell = _padded([p["shell"] for p in parts], np.float32)
+    shell[:, :, 0][shell[:, :, 0] == 0] = 2.0  # shells that a material lacks are never reached
+    return shell, _padded([p["momentum"] for p in parts], np.float32)
+
+
+def build(
+    names: Sequence[str | Material],
+    *,
+    kerma: str | Material = "air",
+    fluorescence: bool = True,
+    doppler: bool = False,
+) -> Tables:
     """Tables of a list of materials; the first must be the world's air.
 
     Parameters
@@ -96,6 +212,11 @@ def build(names: Sequence[str | Material], *, kerma: str | Material = "air") -> 
         Keys of :mod:`twinlab.physics.materials`, or materials; their order is the index in the grid.
     kerma : str or Material
         Matter in which the scored fluence of chambers is turned to collision kerma.
+    fluorescence : bool
+        Follow K photons of elements from ``_FIRST_Z`` on where they can carry away more than
+        ``LINE_MIN_SHARE`` of an absorbed photon's energy; else, and from lighter elements, the energy stays.
+    doppler : bool
+        Scatter at electrons that move as their shells' Compton profiles say, instead of at rest.
 
     Returns
     -------
@@ -106,11 +227,17 @@ def build(names: Sequence[str | Material], *, kerma: str | Material = "air") -> 
     InputError
         Unknown material.
     """
-    parts = [_one_named(m) if isinstance(m, str) else _one(m) for m in names]
-    mu_en = attenuation.cross_sections(kerma, energy_grid())["mu_en"].values
+    parts = [_part(m) for m in names]
+    line, share = _lines(parts, fluorescence)
+    shell, momentum = _electrons(parts, doppler)
+    absorption = [p["kept"] - (p["fluorescent"] if fluorescence else 0.0) for p in parts]
+    stack = {name: np.ascontiguousarray(np.stack([p[name] for p in parts])) for name in _ALIKE}
     return Tables(
-        cross=np.ascontiguousarray(np.stack([p[0] for p in parts])),
-        scatter=np.ascontiguousarray(np.stack([p[2] for p in parts])),
-        inverse_area=np.ascontiguousarray(np.stack([p[1] for p in parts])),
-        kerma=np.ascontiguousarray(mu_en, dtype=np.float32),
+        **stack,
+        kerma=np.ascontiguousarray(_part(kerma)["mu_en"], dtype=np.float32),
+        line=line,
+        line_share=share,
+        shell=shell,
+        momentum=momentum,
+        absorption=np.array(absorption, np.float32),
     )
