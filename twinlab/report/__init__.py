@@ -7,7 +7,16 @@ import lazy_loader as _lazy
 
 __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
-    submodules=["artefacts", "figures", "thin"],
+    submodules=[
+        "artefacts",
+        "dose_figures",
+        "dose_tables",
+        "dose_validation",
+        "figures",
+        "report_195",
+        "thin",
+        "validation_figures",
+    ],
     submod_attrs={
         "execution": ["NotebookError", "Run", "execute"],
         "notes": [
