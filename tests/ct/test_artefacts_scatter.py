@@ -87,12 +87,12 @@ def test_scatter_to_primary_ratios_are_those_of_the_literature(water):
 def test_cupping_by_scatter_and_its_correction(water):
     protocol = setting(20.0)
     views, phantom = path(protocol), water[32]
-    found = scatter_by_transport(phantom, protocol, views, seed=2, views=9, histories=300_000)["scatter"]
+    found = scatter_by_transport(phantom, protocol, views, seed=2, views=9, histories=2_000_000)["scatter"]
     found = found.isel(view=[0]).copy(data=found.mean("view", keepdims=True))  # the cylinder is round
     scan = ct.scan_phantom(phantom, protocol, trajectory=views, seed=1, noise=False, scatter=found)
     x = np.arange(-150.0, 151.0, 5.0)
     grid = {"z": np.zeros(1), "y": np.array([-4.0, 0.0, 4.0]), "x": x}
-    kernel = scatter_kernel(protocol, histories=500_000)
+    kernel = scatter_kernel(protocol, histories=1_000_000)
     scans = {
         "scatter": scan,
         "known": scatter_correction(scan, protocol, found),
