@@ -140,6 +140,20 @@ def _registry() -> dict[str, Variable]:
         ("organ_dose_sd", "organ_id", "mGy", "standard uncertainty of organ_dose (statistical)"),
         ("organ_mass", "organ_id", "g", "mass of the organ inside the phantom"),
         ("organ_coverage", "organ_id", "1", "share of the organ's mass inside the imaged range"),
+        ("organ_mass_z", "organ_id z", "g", "mass of the organ in each slice of the phantom"),
+        (
+            "organ_response",
+            "organ_id table_z gantry_angle cone",
+            "mGy/(mA s)",
+            "mean absorbed dose of the organ per mAs from one cell of the tube's path and cone",
+        ),
+        (
+            "organ_response_sd",
+            "organ_id table_z gantry_angle cone",
+            "mGy/(mA s)",
+            "standard uncertainty of organ_response (statistical)",
+        ),
+        ("cone_sine", "cone_edge", "1", "sine of the cone angle at the edges of the cells, rising with z"),
         (
             "organ_cut",
             "organ_id",
@@ -279,6 +293,8 @@ COORDINATES: Mapping[str, tuple[str, str]] = {
     "frequency": ("mm-1", "radial spatial frequency"),
     "threshold": ("keV", "lower end of an energy bin"),
     "height": ("keV", "registered energy"),
+    "table_z": ("mm", "middle of a cell of the tube's path, along the table"),
+    "gantry_angle": ("rad", "middle of a cell of the gantry angle"),
     "fx": ("mm-1", "spatial frequency along x"),
     "fy": ("mm-1", "spatial frequency along y"),
 }

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from twinlab.dose.beam import stations
-from twinlab.dose.organs import MGY_PER_KEV_G
+from twinlab.dose.body import MGY_PER_KEV_G
 from twinlab.kernels import transport
 from twinlab.kernels.transport_data import ENERGY_UNIT_KEV
 from twinlab.kernels.transport_source import emit

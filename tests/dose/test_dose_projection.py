@@ -9,7 +9,7 @@ import pytest
 
 from twinlab import dose
 from twinlab.ct.stand import Radiography, on_gantry
-from twinlab.dose.scoring import MGY_PER_KEV_G
+from twinlab.dose.body import MGY_PER_KEV_G
 from twinlab.kernels import transport
 from twinlab.phantom import assemble
 from twinlab.phantom.transport_grid import Rod, cylinder_grid

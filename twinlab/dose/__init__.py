@@ -6,6 +6,8 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
     submod_attrs={
         "organs": ["simulate"],
+        "response": ["response_matrix"],
+        "weighting": ["from_response"],
         "couch": ["with_table"],
         "projection": ["air_kerma_1m", "projection_field", "simulate_projection"],
         "ctdi_phantom": ["Chamber"],

@@ -30,6 +30,17 @@ class TubeRun:
     """(view,): relative mAs; None: even."""
 
 
+@dataclass(frozen=True)
+class ScanRuns:
+    """All tubes of a scan, and the path of the first."""
+
+    runs: list[TubeRun]
+    view: np.ndarray
+    """(view, 4), as of a run."""
+    mas: float
+    """Of the first tube, both voltages together where it switches."""
+
+
 def stations(
     protocol: Protocol,
     *,
@@ -148,6 +159,33 @@ def tube_runs(
     return runs
 
 
+def openings(
+    run: TubeRun, *, z_range_mm: tuple[float, float], dynamic_collimation: bool | None = None
+) -> np.ndarray | None:
+    """Tangents of the cone angle between which the blades are open in each view; None: as the collimation.
+
+    Parameters
+    ----------
+    run : TubeRun
+    z_range_mm : (float, float)
+        Imaged range.
+    dynamic_collimation : bool, optional
+        In helical scans the blades stop rays that cross the axis more than half of ``over_beaming_mm``
+        outside the imaged range; by default as the scanner does.
+    """
+    scanner = run.protocol.scanner
+    closing = scanner.dynamic_collimation if dynamic_collimation is None else dynamic_collimation
+    if not closing or run.protocol.mode != "helical":
+        return None
+    margin = 0.5 * scanner.over_beaming_mm
+    return blade_slopes(
+        run.view[:, 1],
+        z_range_mm=(z_range_mm[0] - margin, z_range_mm[1] + margin),
+        half=half_slope(run.protocol)[0],
+        radius_mm=scanner.source_to_isocentre_mm,
+    )
+
+
 def scan_source(
     runs: Sequence[TubeRun],
     *,
@@ -155,7 +193,7 @@ def scan_source(
     isocentre_mm: tuple[float, float],
     z_range_mm: tuple[float, float],
     tilt_deg: float = 0.0,
-    dynamic_collimation: bool = False,
+    dynamic_collimation: bool | None = None,
 ) -> tuple[Source, float]:
     """Transport source of a scan, and its photons.
 
@@ -169,9 +207,8 @@ def scan_source(
         Imaged range.
     tilt_deg : float
         Of the gantry, as in :class:`twinlab.scanner.Protocol`.
-    dynamic_collimation : bool
-        In helical scans the blades stop rays that cross the axis more than half of ``over_beaming_mm``
-        outside the imaged range.
+    dynamic_collimation : bool, optional
+        As for :func:`openings`.
 
     Returns
     -------
@@ -183,16 +220,7 @@ def scan_source(
     for run in runs:
         view = run.view.copy()
         view[:, 1] -= corner_mm[0]
-        scanner = run.protocol.scanner
-        slope = None
-        if dynamic_collimation and run.protocol.mode == "helical":
-            margin = 0.5 * scanner.over_beaming_mm
-            slope = blade_slopes(
-                run.view[:, 1],
-                z_range_mm=(z_range_mm[0] - margin, z_range_mm[1] + margin),
-                half=half_slope(run.protocol)[0],
-                radius_mm=scanner.source_to_isocentre_mm,
-            )
+        slope = openings(run, z_range_mm=z_range_mm, dynamic_collimation=dynamic_collimation)
         beam = protocol_beam(
             run.protocol,
             view,
@@ -218,6 +246,35 @@ def path_weight(path: xr.Dataset | None, given: np.ndarray | None) -> np.ndarray
     if given is not None:
         refuse("dose: relative_mas", "none with a trajectory that has a tube_current", "both")
     return relative_mas(path)
+
+
+def scan_runs(
+    protocol: Protocol,
+    *,
+    z_range_mm: tuple[float, float],
+    start_angle_deg: float = 0.0,
+    end_angle_deg: float | None = None,
+    relative_mas: np.ndarray | None = None,
+    trajectory: xr.Dataset | None = None,
+) -> ScanRuns:
+    """Everything that radiates in a scan, on the protocol's own path or on a trajectory.
+
+    Raises
+    ------
+    InputError
+        A trajectory and angles, two modulations, or no range.
+    """
+    if trajectory is None:
+        view, mas = stations(
+            protocol, z_range_mm=z_range_mm, start_angle_deg=start_angle_deg, end_angle_deg=end_angle_deg
+        )
+        return ScanRuns(tube_runs(protocol, view, mas, weight=relative_mas), view, mas)
+    if start_angle_deg != 0.0 or end_angle_deg is not None:
+        refuse("dose: angles", "none with a trajectory, which has its own", (start_angle_deg, end_angle_deg))
+    view, mas = path_stations(protocol, trajectory)
+    kv = trajectory["tube_kv"].values if "tube_kv" in trajectory else None
+    runs = tube_runs(protocol, view, mas, weight=path_weight(trajectory, relative_mas), tube_kv=kv)
+    return ScanRuns(runs, view, mas)
 
 
 def default_isocentre(phantom: xr.Dataset) -> tuple[float, float]:

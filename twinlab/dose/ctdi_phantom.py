@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from twinlab.dose.organs import MGY_PER_KEV_G
+from twinlab.dose.body import MGY_PER_KEV_G
 from twinlab.kernels.transport import mean_sd, run
 from twinlab.phantom import transport_tables as table_module
 from twinlab.phantom.transport_grid import AIR_DENSITY, Rod, cylinder_grid

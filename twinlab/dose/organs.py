@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from twinlab.dose.beam import default_isocentre, path_stations, path_weight, scan_source, stations, tube_runs
-from twinlab.dose.scoring import MGY_PER_KEV_G as MGY_PER_KEV_G
-from twinlab.dose.scoring import SCATTER_MM, check_histories, scored_dose
+from twinlab.dose.beam import default_isocentre, scan_runs, scan_source
+from twinlab.dose.body import SCATTER_MM
+from twinlab.dose.scoring import check_histories, scored_dose
 from twinlab.kernels.transport_data import Source
 from twinlab.phantom import check_phantom
 from twinlab.scanner import Protocol
@@ -26,6 +26,19 @@ def _check(phantom: xr.Dataset, z_range_mm: tuple[float, float], dz: float) -> N
         refuse(
             "dose.simulate: z_range_mm", f"a range that meets the phantom, {low:g} to {high:g} mm", z_range_mm
         )
+
+
+def _check_isocentre(phantom: xr.Dataset, protocol: Protocol, isocentre_mm: tuple[float, float]) -> None:
+    """The fan has to meet the phantom's box, and the tube to turn outside the body's."""
+    reach = protocol.scanner.scan_fov_mm / 2
+    for axis, centre in zip("xy", isocentre_mm, strict=True):
+        low, high = float(phantom[axis][0]), float(phantom[axis][-1])
+        if centre + reach < low or centre - reach > high:
+            refuse(
+                f"dose.simulate: isocentre_mm ({axis})",
+                f"a beam that meets the phantom, which reaches from {low:.4g} to {high:.4g} mm",
+                f"{centre:g} mm, with a scan field of {2 * reach:.4g} mm",
+            )
 
 
 def simulate(
@@ -45,6 +58,7 @@ def simulate(
     trajectory: xr.Dataset | None = None,
     dynamic_collimation: bool | None = None,
     block: int | None = None,
+    until: Mapping[str, float] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> xr.Dataset:
     """Absorbed dose of a CT scan, by photon Monte Carlo in the phantom's voxels.
@@ -85,6 +99,9 @@ def simulate(
         Blades that close outside the imaged range at the ends of a helical scan; by default as the scanner.
     block : int, optional
         Voxels along a block of the majorant; by default about 20 mm, the fastest in bodies.
+    until : mapping of organ name to relative standard uncertainty, optional
+        The run ends as soon as each of these organs is that sure, ``{"liver": 0.005}``, or after ``histories``; a
+        bar shows the time that remains.
     progress : callable, optional
         Called with the number of histories just done.
 
@@ -112,14 +129,14 @@ def simulate(
     spacing = check_phantom(phantom, where="dose.simulate")
     check_histories(histories, "dose.simulate")
     _check(phantom, z_range_mm, spacing[0])
-    if trajectory is None:
-        view, mas = stations(
-            protocol, z_range_mm=z_range_mm, start_angle_deg=start_angle_deg, end_angle_deg=end_angle_deg
-        )
-    else:
-        if start_angle_deg != 0.0 or end_angle_deg is not None:
-            refuse("dose.simulate: angles", "none with a trajectory, which has its own", start_angle_deg)
-        view, mas = path_stations(protocol, trajectory)
+    scan = scan_runs(
+        protocol,
+        z_range_mm=z_range_mm,
+        start_angle_deg=start_angle_deg,
+        end_angle_deg=end_angle_deg,
+        relative_mas=relative_mas,
+        trajectory=trajectory,
+    )
     told: dict[Any, Any] = {} if trajectory is None else trajectory.attrs
     if isocentre_mm is not None:
         isocentre = float(isocentre_mm[0]), float(isocentre_mm[1])
@@ -127,26 +144,19 @@ def simulate(
         isocentre = float(told.get("isocentre_x_mm", 0.0)), float(told.get("isocentre_y_mm", 0.0))
     else:
         isocentre = default_isocentre(phantom)
-    runs = tube_runs(
-        protocol,
-        view,
-        mas,
-        weight=path_weight(trajectory, relative_mas),
-        tube_kv=None if trajectory is None or "tube_kv" not in trajectory else trajectory["tube_kv"].values,
-    )
+    _check_isocentre(phantom, protocol, isocentre)
     radius = protocol.scanner.source_to_isocentre_mm
-    closing = protocol.scanner.dynamic_collimation if dynamic_collimation is None else dynamic_collimation
 
     def source_in(corner: np.ndarray, size: np.ndarray) -> tuple[Source, float, float]:
         source, photons = scan_source(
-            runs,
+            scan.runs,
             corner_mm=corner,
             isocentre_mm=isocentre,
             z_range_mm=z_range_mm,
             tilt_deg=float(told.get("gantry_tilt_deg", protocol.gantry_tilt_deg)),
-            dynamic_collimation=closing,
+            dynamic_collimation=dynamic_collimation,
         )
-        z = view[:, 1] - corner[0]
+        z = scan.view[:, 1] - corner[0]
         return source, photons, radius + max(0.0, -z.min(), z.max() - size[0]) + 100.0
 
     out = scored_dose(
@@ -161,17 +171,18 @@ def simulate(
         block=block,
         progress=progress,
         where="dose.simulate",
+        until=until,
     )
-    second = {"second_mas": float(mas)} if runs[-1].protocol.scanner.key != protocol.scanner.key else {}
+    second = {"second_mas": scan.mas} if scan.runs[-1].protocol.scanner.key != protocol.scanner.key else {}
     return out.assign_attrs(
-        mas=float(mas),
+        mas=float(scan.mas),
         **second,
         isocentre_x_mm=isocentre[0],
         isocentre_y_mm=isocentre[1],
         z_low_mm=float(z_range_mm[0]),
         z_high_mm=float(z_range_mm[1]),
-        start_angle_deg=math.degrees(float(view[0, 0])),
-        end_angle_deg=math.degrees(float(view[-1, 0])),
+        start_angle_deg=math.degrees(float(scan.view[0, 0])),
+        end_angle_deg=math.degrees(float(scan.view[-1, 0])),
         protocol=protocol.key,
         seconds=time.perf_counter() - started,
     )

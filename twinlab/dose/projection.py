@@ -11,7 +11,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from twinlab.dose.scoring import MGY_PER_KEV_G, SCATTER_MM, check_histories, scored_dose
+from twinlab.dose.body import MGY_PER_KEV_G, SCATTER_MM
+from twinlab.dose.scoring import check_histories, scored_dose
 from twinlab.kernels.transport_data import CUTOFF_KEV, Source
 from twinlab.phantom import check_phantom
 from twinlab.phantom.build import AIR_DENSITY_G_CM3, EXTENSION

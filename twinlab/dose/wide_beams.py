@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from twinlab.dose.body import MGY_PER_KEV_G
 from twinlab.dose.ctdi_phantom import Chamber, chamber_kerma, holes_mm
 from twinlab.dose.indices import ctdi, one_rotation
-from twinlab.dose.organs import MGY_PER_KEV_G
 from twinlab.phantom.transport_grid import AIR_DENSITY
 from twinlab.physics.attenuation import cross_sections
 from twinlab.scanner import Protocol, Scanner
