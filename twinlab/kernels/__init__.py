@@ -1,6 +1,12 @@
 """Hot loops: ray casting, back-projection, photon transport. Arrays in, arrays out."""
 
+from pathlib import Path as _Path
+
 import lazy_loader as _lazy
+
+from twinlab.kernels.stale import sweep as _sweep
+
+_sweep(_Path(__file__).parent)
 
 __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
