@@ -67,6 +67,8 @@ def test_estimators_agree_and_mirrors_are_equal():
     for pulls in (rods.pull, validation.mirror_pulls(rods)):
         square, three_sd = validation.mean_square(pulls)
         assert abs(square - 1) < 2 * three_sd
+    off, sd = validation.mean_difference(rods)
+    assert abs(off) < 4 * sd < 0.05
     drawn(validation_figures.two_estimators(rods))
 
 

@@ -51,6 +51,13 @@ def test_evidence_reads_the_tables_of_the_named_engines():
     assert "words" not in sections["Dose"]
 
 
+def test_tables_of_one_section_stay_apart():
+    text = "## Dose\n\n| case | x | y |\n|---|---|---|\n| 1 | 2 | 3 |\n\nwords\n\n| a | b |\n|---|---|\n| c | d |\n"
+    first, second = notes._sections(text)["Dose"].strip().split("\n\n")
+    assert first.endswith("| 1 | 2 | 3 |")
+    assert second.startswith("| a | b |")
+
+
 def test_provenance_names_no_person_and_no_host():
     record = json.dumps(collect(key="k", parameters={"seed": 1, "reseeded": 2}, started=0.0, seconds=1.0))
     assert set(machine()) == {"processor", "cores", "memory_gib", "system", "architecture", "python"}

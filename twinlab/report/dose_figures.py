@@ -107,7 +107,8 @@ def histogram_words(dvh: xr.Dataset) -> str:
     widest = dvh.isel(organ_id=int(np.argmax(spread.to_numpy())))
     high, low = (float(widest.dvh_dose_at.isel(volume_percent=k)) for k in (0, -1))
     noise = 100 * float(dvh.dvh_noise_share.max())
-    caution = "; curves tell little but their means" if noise > 50 else ""
+    loud = dvh.isel(organ_id=np.flatnonzero(dvh.dvh_noise_share.values > 0.5)).organ_name.values
+    caution = f"; of {', '.join(map(plain, loud))} only the mean means much" if loud.size else ""
     return (
         f"Dose varies most within the {plain(widest.organ_name.values)}: {low:.1f} to {high:.1f} mGy hold 96 % of its "
         f"volume. Up to {noise:.0f} % of the variance over voxels is statistical noise{caution}."

@@ -155,6 +155,27 @@ def highest_words(run: xr.Dataset, phantom: xr.Dataset) -> str:
     )
 
 
+def plus_minus(value: float, sd: float) -> str:
+    """Value with its standard uncertainty to two digits; a dash for what is not there.
+
+    Examples
+    --------
+    >>> plus_minus(11.983, 0.0125), plus_minus(64.03, 4.46), plus_minus(214.2, 31.0), plus_minus(float("nan"), 0.0)
+    ('11.983 ± 0.013', '64.0 ± 4.5', '214 ± 31', '–')
+    """
+    if not np.isfinite(value):
+        return "–"
+    if not (np.isfinite(sd) and sd > 0):
+        return f"{value:.3g}"
+    places = max(0, 1 - int(np.floor(np.log10(sd))))
+    return f"{value:,.{places}f} ± {sd:,.{places}f}"
+
+
+def _column(rows: xr.Dataset, name: str) -> list[str]:
+    pairs = zip(rows[name].values, rows[f"{name}_sd"].values, strict=True)
+    return [plus_minus(float(value), float(sd)) for value, sd in pairs]
+
+
 def organ_table(run: xr.Dataset, per: xr.Dataset, *, count: int = 20) -> pd.DataFrame:
     """Organs by mass: dose in mGy, per 100 effective mAs and per CTDIvol, with standard uncertainties.
 
@@ -173,12 +194,9 @@ def organ_table(run: xr.Dataset, per: xr.Dataset, *, count: int = 20) -> pd.Data
     return pd.DataFrame(
         {
             "organ": [plain(n) for n in rows.organ_name.values],
-            "dose [mGy]": rows.organ_dose,
-            "sd [mGy]": rows.organ_dose_sd,
-            "per 100 mAs [mGy]": rows.organ_dose_per_100mas,
-            "sd [mGy] ": rows.organ_dose_per_100mas_sd,
-            "per CTDIvol": rows.organ_dose_per_ctdivol,
-            "sd": rows.organ_dose_per_ctdivol_sd,
+            "dose ± sd [mGy]": _column(rows, "organ_dose"),
+            "per 100 effective mAs [mGy]": _column(rows, "organ_dose_per_100mas"),
+            "per CTDIvol [mGy/mGy]": _column(rows, "organ_dose_per_ctdivol"),
             "mass [g]": rows.organ_mass,
         }
     )
@@ -198,8 +216,7 @@ def tissue_table(quantities: xr.Dataset) -> pd.DataFrame:
         {
             "tissue": [plain(n) for n in rows.tissue.values],
             "weight": rows.tissue_weight,
-            "dose [mGy]": rows.tissue_dose,
-            "sd [mGy]": rows.tissue_dose_sd,
+            "dose ± sd [mGy]": _column(rows, "tissue_dose"),
             "share inside": rows.tissue_coverage,
             "weight x share x dose [mSv]": rows.tissue_contribution.where(rows.tissue_coverage > 0),
         }
@@ -234,7 +251,7 @@ def current_table(fixed: xr.Dataset, modulated: xr.Dataset) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Sorted by the difference, with ``sds``: difference over its standard uncertainty.
+        Sorted by the difference, with ``sds``: difference over its standard uncertainty. :func:`current_rows` shows it.
 
     Raises
     ------
@@ -263,6 +280,19 @@ def current_table(fixed: xr.Dataset, modulated: xr.Dataset) -> pd.DataFrame:
         }
     )
     return rows.sort_values("difference [%]", ignore_index=True)
+
+
+def current_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """:func:`current_table` for the page: each value with its standard uncertainty."""
+    columns = {
+        "fixed ± sd [mGy]": ("fixed [mGy]", "sd [mGy]"),
+        "modulated ± sd [mGy]": ("modulated [mGy]", "sd [mGy] "),
+        "difference ± sd [%]": ("difference [%]", "sd [%]"),
+    }
+    shown = {"organ": table["organ"]}
+    for name, (value, sd) in columns.items():
+        shown[name] = [plus_minus(v, s) for v, s in zip(table[value], table[sd], strict=True)]
+    return pd.DataFrame(shown)
 
 
 def relative_noise(
@@ -333,7 +363,7 @@ def current_words(table: pd.DataFrame, noise: xr.Dataset) -> str:
     if len(sure):
         least, most = sure.iloc[0], sure.iloc[-1]
         parts = [
-            f"{row['organ']} {row['difference [%]']:+.0f} ± {row['sd [%]']:.0f} %" for row in (least, most)
+            f"{row['organ']} by {plus_minus(row['difference [%]'], row['sd [%]'])} %" for row in (least, most)
         ]
         told = " and ".join(dict.fromkeys(parts))
         text = f"{len(sure)} of {len(table)} organs differ by more than {SURE:g} sd, among them {told}."

@@ -168,7 +168,7 @@ def ctdi_table(*, histories: int, seed: int = 1, progress: Progress = None) -> p
             of_kv = math.nan if kv == 120 else math.hypot(index.ctdi_w_sd / weighted, base.ctdi_w_sd / unit)
             rows.append(
                 {
-                    "phantom": f"{cm} cm, {bowtie}",
+                    "phantom": f"{cm} cm",
                     "kV": kv,
                     "CTDIw [mGy/100 mAs]": weighted,
                     "over 120 kV": weighted / unit,
@@ -281,6 +281,21 @@ def mirror_pulls(rods: xr.Dataset) -> np.ndarray:
     angles = np.arange(10.0, 180.0, 10.0)
     left, right = by_angle.sel(angle=angles), by_angle.sel(angle=360.0 - angles)
     return (left.track.values - right.track.values) / np.hypot(left.track_sd.values, right.track_sd.values)
+
+
+def mean_difference(rods: xr.Dataset) -> tuple[float, float]:
+    """Track length over collisions less 1, weighted mean over rods and discs, and its sd.
+
+    Parameters
+    ----------
+    rods : Dataset
+        From :func:`estimators`.
+    """
+    relative = np.hypot(rods.track_sd / rods.track, rods.collision_sd / rods.collision).values
+    used = np.isfinite(rods.pull.values)
+    weight = 1 / relative[used] ** 2
+    off = (rods.track / rods.collision - 1).values[used]
+    return float(weight @ off / weight.sum()), float(weight.sum() ** -0.5)
 
 
 def mean_square(pulls: np.ndarray | xr.DataArray) -> tuple[float, float]:

@@ -254,6 +254,8 @@ def _sections(text: str) -> dict[str, str]:
             title = heading.group(1).strip()
         elif title and line.lstrip().startswith("|"):
             found[title] = found.get(title, "") + line.strip() + "\n"
+        elif title in found and not found[title].endswith("\n\n"):
+            found[title] += "\n"  # tables of one section stay apart
     return found
 
 
