@@ -12,7 +12,7 @@ from PIL import Image
 
 from twinlab.dose import tg195_table
 from twinlab.report import dose_validation as validation
-from twinlab.report import report_195, validation_figures
+from twinlab.report import report_195, response_checks, validation_figures
 
 
 def drawn(plot) -> None:
@@ -51,13 +51,16 @@ def test_ctdi_table_and_its_deviations():
     distance = max(abs((kv / 120) ** 2.6 / v - 1) for kv, v in validation.ONE_SCANNER.items())
     assert off == pytest.approx(distance)
     assert off < 0.09  # what the notebook says of them
-    assert validation.centre_deviation(exact, 16)[:2] == (1.0, 1.0)
-    assert validation.centre_deviation(exact, 32)[:2] == (0.5, 0.5)
+    checks = validation.ctdi_allowed(exact.assign(sd=0.004))
+    assert [item.value for item in checks[:2]] == [0.5, 1.0]
+    assert all(item.passed for item in checks)
+    wrong = exact.assign(**{"centre / rim": 0.7 * exact["published"], "sd ": 0.01})
+    assert not any(item.passed for item in validation.ctdi_allowed(wrong)[:2])
 
 
 def test_ssde_factors_are_the_printed_ones():
     table = validation.ssde_table()
-    assert (table["ours"] - table["printed"]).abs().max() < 5e-4
+    assert table["difference"].abs().max() < 5e-4
 
 
 def test_estimators_agree_and_mirrors_are_equal():
@@ -132,3 +135,12 @@ def test_report_195_without_its_tables(monkeypatch):
     assert "left out" in report_195.words(None)
     assert report_195.allowed(None) == []
     assert validation_figures.four_codes(None) == []
+
+
+def test_response_beside_full_runs():
+    table = response_checks.response_table(histories=450_000)
+    assert len(table) == 3
+    off, sd = response_checks.largest_difference(table)
+    assert off < 0.01 + 4 * sd
+    assert off == table["mean difference [%]"].abs().max() / 100
+    assert (table["mean square over sd"] < 1 + 4 * np.sqrt(2 / 10)).all()

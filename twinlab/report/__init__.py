@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "dose_validation",
         "figures",
         "report_195",
+        "response_checks",
         "thin",
         "validation_figures",
     ],

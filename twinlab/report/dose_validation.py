@@ -14,6 +14,7 @@ from twinlab.dose import tg195
 from twinlab.phantom import from_raw
 from twinlab.physics import materials
 from twinlab.physics.spectra import hvl_mm, tube_spectrum
+from twinlab.report.notes import Check, check
 from twinlab.scanner import load_protocol, load_scanner
 
 # mass attenuation of aluminium, cm2/g (NIST, Hubbell and Seltzer 1995, SRD 126)
@@ -197,32 +198,38 @@ def kv_deviation(table: pd.DataFrame) -> tuple[float, float]:
     return float(worst.max()), float(row["sd"] / row["over 120 kV"])
 
 
-def centre_deviation(table: pd.DataFrame, phantom_cm: int) -> tuple[float, float, float]:
-    """Centre over rim at 120 kV, what is published, and the sd of ours.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From :func:`ctdi_table`.
-    phantom_cm : 16 or 32
-    """
-    row = table[table["phantom"].str.startswith(f"{phantom_cm} cm") & (table["kV"] == 120)].iloc[0]
-    return float(row["centre / rim"]), float(row["published"]), float(row["sd "])
+def ctdi_allowed(table: pd.DataFrame) -> list[Check]:
+    """Checks of :func:`ctdi_table`: centre over rim at 120 kV, and the kV ratios."""
+    made = []
+    for _, row in table[table["published"].notna()].iterrows():
+        published = float(row["published"])
+        made.append(
+            check(
+                f"CTDI {row['phantom']}, centre over rim",
+                row["centre / rim"],
+                expected=published,
+                within=0.15 * published + 3 * row["sd "],
+                why="AAPM 96, one digit: 15 % + 3 sd",
+            )
+        )
+    off, sd = kv_deviation(table)
+    why = "Elojeimy 2010, McNitt-Gray 2002: 7 % + 3 sd"
+    return [*made, check("CTDIw over kV, largest deviation", off, at_most=0.07 + 3 * sd, why=why)]
 
 
 def ssde_table() -> pd.DataFrame:
     """Conversion factors of AAPM Report 204 as printed, and ours."""
-    return pd.DataFrame(
-        [
-            {
-                "phantom": f"{cm} cm",
-                "water-equivalent diameter [mm]": int(dw),
-                "printed": printed,
-                "ours": float(dose.ssde_factor(dw, phantom_cm=cm)),
-            }
-            for dw, cm, printed in SSDE
-        ]
-    )
+    rows = [
+        {
+            "phantom": f"{cm} cm",
+            "water-equivalent diameter [mm]": int(dw),
+            "printed": printed,
+            "ours": float(dose.ssde_factor(dw, phantom_cm=cm)),
+        }
+        for dw, cm, printed in SSDE
+    ]
+    table = pd.DataFrame(rows)
+    return table.assign(difference=table["ours"] - table["printed"])
 
 
 def estimators(*, histories: int, seed: int = 1, progress: Progress = None) -> xr.Dataset:
