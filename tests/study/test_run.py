@@ -14,7 +14,8 @@ import xarray as xr
 
 from tests.study import tiny
 from twinlab.schema import InputError
-from twinlab.study import load, plan, recommend, run, status, tables
+from twinlab.study import dose_map, load, plan, recommend, run, status, tables
+from twinlab.study.stages import spot_check
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +131,22 @@ def test_a_dask_scheduler_gives_the_same_results(place, done):
 def test_no_scheduler_there_is_one_clear_error(place):
     with pytest.raises(InputError, match="scheduler: expected the address"):
         run(load(place), outputs=place.parent / "lost", scheduler="tcp://127.0.0.1:1", progress=False)
+
+
+def test_doses_of_the_response_are_checked_by_a_full_run(place, done):
+    study, results = done
+    answer = recommend(results, target=study.dprime_target)
+    maps = dose_map(study, answer, outputs=place.parent / "whole")
+    assert set(maps.data_vars) == {"dose", "dose_sd"}
+    assert abs(maps.attrs["check_percent"]) < 4 * maps.attrs["check_percent_sd"]
+    assert maps.attrs["check_pull"] < 5
+    full = xr.Dataset(
+        {
+            "organ_dose": ("organ_id", [1.0, 2.0]),
+            "organ_dose_sd": ("organ_id", [0.001, 0.002]),
+            "organ_mass": ("organ_id", [10.0, 10.0]),
+        },
+        coords={"organ_name": ("organ_id", ["liver", "lung"])},
+    )
+    with pytest.raises(InputError, match="lung"):
+        spot_check(full, full.assign(organ_dose=("organ_id", [1.0, 2.2])))

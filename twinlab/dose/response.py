@@ -27,10 +27,9 @@ from twinlab.scanner.geometry import over_range_mm
 from twinlab.scanner.photon_source import CONE_BINS, joined, protocol_beam
 from twinlab.schema import label, refuse
 
-CELL_MM = 5.0  # along the table
-SECTORS = 24
+CELLS = ((5.0, 24), (10.0, 24), (10.0, 12), (20.0, 12))  # mm along the table, sectors: the first that fits
 MAX_PITCH = 1.5  # whose over-ranging is provided for
-LEAST_HISTORIES = 64  # of a cell: its variance has to be estimated
+LEAST_HISTORIES = 16  # of a cell; variances are summed over thousands of cells
 
 
 def response_matrix(
@@ -43,8 +42,8 @@ def response_matrix(
     output_factor: float = 1.0,
     isocentre_mm: tuple[float, float] | None = None,
     max_width_mm: float | None = None,
-    cell_mm: float = CELL_MM,
-    n_sector: int = SECTORS,
+    cell_mm: float | None = None,
+    n_sector: int | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> xr.Dataset:
     """Organ doses per mAs from every cell of table position, gantry angle and cone angle.
@@ -65,10 +64,10 @@ def response_matrix(
     isocentre_mm : (x, y), optional
     max_width_mm : float, optional
         Widest collimation; by default the scanner's.
-    cell_mm : float
-        Length of a cell along the table.
-    n_sector : int
-        Sectors of the gantry angle.
+    cell_mm : float, optional
+        Length of a cell along the table: 5 mm where the histories suffice, otherwise 10 or 20.
+    n_sector : int, optional
+        Sectors of the gantry angle: 24 where the histories suffice, otherwise 12.
     progress : callable, optional
         Called with the number of histories just done.
 
@@ -82,7 +81,7 @@ def response_matrix(
     Raises
     ------
     InputError
-        As :func:`twinlab.dose.simulate`; fewer than 64 histories a cell.
+        As :func:`twinlab.dose.simulate`; fewer than 16 histories a cell.
 
     Notes
     -----
@@ -98,10 +97,13 @@ def response_matrix(
     started = time.perf_counter()
     scored = scored_body(phantom, extend_mm=SCATTER_MM, where="dose.response_matrix")
     widest = _widest(protocol, max_width_mm)
-    cells = _cells(widest, z_range_mm, cell_mm, n_sector)
-    number = math.prod(cells.shape)
-    each = histories // number
-    if each < LEAST_HISTORIES:
+    for length, sectors in CELLS:
+        cells = _cells(widest, z_range_mm, cell_mm or length, n_sector or sectors)
+        number = math.prod(cells.shape)
+        each = histories // number
+        if each >= LEAST_HISTORIES:
+            break
+    else:
         least = LEAST_HISTORIES * number
         refuse("dose.response_matrix: histories", f"{least} or more for {number} cells", histories)
     isocentre = default_isocentre(phantom) if isocentre_mm is None else isocentre_mm
@@ -121,7 +123,9 @@ def response_matrix(
     }
     names = ("organ_response", "organ_response_sd")
     values = {
-        name: label(name, (part[:, scored.organs] * scale).T.reshape(-1, *cells.shape), coords)
+        name: label(
+            name, (part[:, scored.organs] * scale).T.reshape(-1, *cells.shape).astype(np.float32), coords
+        )
         for name, part in zip(names, mean_sd(scores, each), strict=True)
     }
     values["cone_sine"] = label("cone_sine", cells.sine)

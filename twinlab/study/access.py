@@ -14,6 +14,7 @@ from twinlab.study.layout import Layout
 from twinlab.study.models import Study
 from twinlab.study.optimise import Recommendation
 from twinlab.study.patient import SMALL
+from twinlab.study.stages import make_dose_map
 
 
 def patient_voxels(study: Study, *, outputs: str | Path | None = None) -> xr.Dataset:
@@ -33,19 +34,32 @@ def patient_voxels(study: Study, *, outputs: str | Path | None = None) -> xr.Dat
 def dose_map(
     study: Study, recommendation: Recommendation, *, outputs: str | Path | None = None
 ) -> xr.Dataset:
-    """``dose`` and ``dose_sd`` (z, y, x) in mGy at the recommended setting, of the study's first seed.
+    """``dose`` and ``dose_sd`` (z, y, x) in mGy at the recommended setting, by a full run of the transport.
+
+    The run is made here where it is not there yet: ``study.histories`` photons.
+
+    Returns
+    -------
+    Dataset
+        attrs ``check_pull``, ``check_percent``, ``check_percent_sd``: how the organ doses of this run and those
+        of the study, which come from the patient's response, differ.
 
     Raises
     ------
     InputError
-        The study has not been run with this kV and pitch.
+        The study has not been run with this kV and pitch, or both differ by more than chance allows.
     """
-    file = Layout(study, outputs).dose(recommendation.kv, recommendation.pitch, study.seed[0])
-    if not file.is_file():
-        refuse("dose_map", "a setting of a study that was run", f"no {file}")
-    stored = store.read(file)
+    layout = Layout(study, outputs)
+    kv, pitch = recommendation.kv, recommendation.pitch
+    if not layout.dose(kv, pitch, study.seed[0]).is_file():
+        refuse("dose_map", "a setting of a study that was run", f"{kv:g} kV, pitch {pitch:g}")
+    if not layout.dose_map(kv, pitch).is_file():
+        make_dose_map(study, str(layout.root), kv, pitch)
+    stored = store.read(layout.dose_map(kv, pitch))
+    scale = recommendation.mas / float(stored.attrs["rotation_mas"])
+    maps = stored[["dose", "dose_sd"]]
     with xr.set_options(keep_attrs=True):
-        return stored[["dose", "dose_sd"]] * (recommendation.mas / float(stored.attrs["rotation_mas"]))
+        return (maps * scale).assign_attrs({k: v for k, v in stored.attrs.items() if k.startswith("check_")})
 
 
 def credits(study: Study) -> list[str]:

@@ -37,7 +37,7 @@ def assemble_case(
     ]
     quality = xr.concat(places, dim="position", join="exact")
     image = store.read(layout.images(kv, pitch, seed)).sel(mas=mas, kernel=kernel, drop=True)
-    dose = store.read(layout.dose(kv, pitch, seed), without=("dose", "dose_sd"))
+    dose = store.read(layout.dose(kv, pitch, seed))
     scale = mas / float(dose.attrs["rotation_mas"])
     ctdi = store.read(layout.ctdi(kv))
     calibration = float(ctdi["output_factor_sd"] / ctdi["output_factor"])

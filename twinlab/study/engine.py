@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 import shutil
 import time
@@ -95,13 +96,9 @@ def graph(layout: Layout, work: planning.Plan) -> tuple[dict[str, Delayed], dict
     for kv in study.kv:
         add(f"CTDI {kv:g} kV", layout.ctdi(kv).is_file(), stages.make_ctdi, kv)
     ctdi = tuple(f"CTDI {kv:g} kV" for kv in study.kv)
+    _add_dose_stages(layout, add)
     for pitch in study.pitch:
         _add_image_stages(layout, pitch, ctdi, add)
-        for seed in study.seed:
-            for kv in study.kv:
-                name = planning.dose_name(kv, pitch, seed)
-                done = layout.dose(kv, pitch, seed).is_file()
-                add(name, done, stages.make_dose, kv, pitch, seed, after=("phantom", f"CTDI {kv:g} kV"))
     for case in layout.cases():
         if not layout.case(**case).is_file():
             after = [planning.dose_name(case["kv"], case["pitch"], case["seed"]), *ctdi]
@@ -109,6 +106,22 @@ def graph(layout: Layout, work: planning.Plan) -> tuple[dict[str, Delayed], dict
             after += [planning.quality_name(case["pitch"], case["seed"], i) for i in range(study.n_positions)]
             add(planning.case_name(layout.case(**case)), False, stages.make_case, case, after=tuple(after))
     return tasks, costs
+
+
+def _add_dose_stages(layout: Layout, add: Callable[..., None]) -> None:
+    """One transport for each kV and seed, sums for each pitch, and a full run that checks one of them."""
+    study = layout.study
+    for kv, seed in itertools.product(study.kv, study.seed):
+        name = planning.response_name(kv, seed)
+        sums = [(pitch, layout.dose(kv, pitch, seed).is_file()) for pitch in study.pitch]
+        done = layout.response(kv, seed).is_file() or all(there for _, there in sums)
+        add(name, done, stages.make_response, kv, seed, after=("phantom", f"CTDI {kv:g} kV"))
+        for pitch, there in sums:
+            add(planning.dose_name(kv, pitch, seed), there, stages.make_dose, kv, pitch, seed, after=(name,))
+    kv, pitch = study.kv[0], study.pitch[0]
+    checked = layout.dose_map(kv, pitch).is_file()
+    after = (planning.dose_name(kv, pitch, study.seed[0]),)
+    add(planning.check_name(kv, pitch), checked, stages.make_dose_map, kv, pitch, after=after)
 
 
 def _add_image_stages(layout: Layout, pitch: float, ctdi: tuple[str, ...], add: Callable[..., None]) -> None:

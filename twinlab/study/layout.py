@@ -84,17 +84,29 @@ class Layout:
         key = content_key("ctdi", source_key(), beam, self.study.ctdi_histories, self.study.seed[0])
         return self.cache / f"ctdi-{key}.nc"
 
-    def dose(self, kv: float, pitch: float, seed: int) -> Path:
-        """Dose per 100 mAs of one beam."""
+    def response(self, kv: float, seed: int) -> Path:
+        """Organ doses by part of the tube's path at one kV: for all pitches and mAs."""
+        beam = {k: v for k, v in self._protocol(kv, self.study.pitch[0]).items() if k != "pitch"}
         key = content_key(
-            "dose",
+            "response",
             self._patient,
-            self._protocol(kv, pitch),
+            beam,
+            self.ctdi(kv).name,
             self.study.scan_range_mm,
             self.study.histories,
             seed,
         )
+        return self.cache / f"response-{key}.nc"
+
+    def dose(self, kv: float, pitch: float, seed: int) -> Path:
+        """Organ doses of one beam, from the response."""
+        key = content_key("dose", self.response(kv, seed).name, self._protocol(kv, pitch))
         return self.cache / f"dose-{key}.nc"
+
+    def dose_map(self, kv: float, pitch: float) -> Path:
+        """Dose map of one beam: a full run, against which the response is checked."""
+        key = content_key("dose map", self.response(kv, self.study.seed[0]).name, self._protocol(kv, pitch))
+        return self.cache / f"map-{key}.nc"
 
     def rays(self, pitch: float) -> Path:
         """Scratch folder: line integrals and ray variances of one pitch; removed when the study ends."""

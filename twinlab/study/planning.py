@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,12 @@ def plan(study: Study, *, outputs: str | Path | None = None) -> Plan:
     for kv in study.kv:
         seconds = study.ctdi_histories * SECONDS_PER_CTDI_HISTORY
         stages.append(Stage(f"CTDI {kv:g} kV", seconds, layout.ctdi(kv).is_file()))
+    transport = study.histories * SECONDS_PER_HISTORY
+    for kv, seed in itertools.product(study.kv, study.seed):
+        ready = all(layout.dose(kv, pitch, seed).is_file() for pitch in study.pitch)
+        stages.append(Stage(response_name(kv, seed), transport, ready or layout.response(kv, seed).is_file()))
+    checked = layout.dose_map(study.kv[0], study.pitch[0]).is_file()
+    stages.append(Stage(check_name(study.kv[0], study.pitch[0]), transport, checked))
     rays = 0.0
     for pitch in study.pitch:
         rays = _rays(study, pitch)
@@ -128,8 +135,18 @@ def images_name(kv: float, pitch: float, seed: int) -> str:
     return f"images, {kv:g} kV, pitch {pitch:g}, seed {seed}"
 
 
+def response_name(kv: float, seed: int) -> str:
+    """Name of the stage that transports one kV."""
+    return f"photons, {kv:g} kV, seed {seed}"
+
+
+def check_name(kv: float, pitch: float) -> str:
+    """Name of the stage that checks one beam by a full run."""
+    return f"full run, {kv:g} kV, pitch {pitch:g}"
+
+
 def dose_name(kv: float, pitch: float, seed: int) -> str:
-    """Name of the stage that transports one beam."""
+    """Name of the stage that sums the doses of one beam."""
     return f"dose, {kv:g} kV, pitch {pitch:g}, seed {seed}"
 
 
@@ -161,8 +178,9 @@ def _stages_of_pitch(layout: Layout, pitch: float, rays: float) -> list[Stage]:
     found.insert(0, Stage(rays_name(pitch), seconds, ready))
     for seed in study.seed:
         for kv in study.kv:
-            seconds = study.histories * SECONDS_PER_HISTORY
-            found.append(Stage(dose_name(kv, pitch, seed), seconds, layout.dose(kv, pitch, seed).is_file()))
+            found.append(
+                Stage(dose_name(kv, pitch, seed), SECONDS_PER_CASE, layout.dose(kv, pitch, seed).is_file())
+            )
     return found
 
 

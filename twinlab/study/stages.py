@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from twinlab import dose as td
 from twinlab import phantom as tp
+from twinlab.scanner import Protocol
 from twinlab.schema import refuse
 from twinlab.study import images, rays, store
 from twinlab.study.layout import Layout
 from twinlab.study.models import Study
 from twinlab.study.patient import lesion_positions, load_patient
+
+_OTHER_SEED = 1_000_003  # added to the seed of a check, whose histories must be others
+_MOST_PULL = 6.0
 
 
 def make_phantom(study: Study, root: str, *_: Any) -> str:
@@ -68,25 +73,101 @@ def scan_range(study: Study, phantom: xr.Dataset) -> tuple[float, float]:
     return low, high
 
 
-def make_dose(study: Study, root: str, kv: float, pitch: float, seed: int, *_: Any) -> str:
-    """Dose map and organ doses of one beam at 100 mAs per rotation."""
+def beam_at(study: Study, kv: float, pitch: float) -> Protocol:
+    """The protocol at the least mAs of the grid: doses are linear in it."""
+    protocol = study.protocol_at(kv=kv, pitch=pitch)
+    return protocol.replace(tube_current_ma=min(study.mas) / protocol.rotation_time_s)
+
+
+def make_response(study: Study, root: str, kv: float, seed: int, *_: Any) -> str:
+    """Transport of one kV: organ doses from every part of the path that any pitch of the grid takes."""
     layout = Layout(study, root)
     phantom = tp.load(layout.phantom() / "dose.nc")
-    factor = float(store.read(layout.ctdi(kv))["output_factor"])
-    protocol = study.protocol_at(kv=kv, pitch=pitch)
-    data = td.simulate(
-        protocol=protocol.replace(tube_current_ma=min(study.mas) / protocol.rotation_time_s),
-        phantom=phantom,
+    protocol = study.protocol_at(kv=kv, pitch=study.pitch[0])
+    data = td.response_matrix(
+        phantom,
+        protocol,
         z_range_mm=scan_range(study, phantom),
         histories=study.histories,
         seed=seed,
-        output_factor=factor,
+        output_factor=float(store.read(layout.ctdi(kv))["output_factor"]),
         isocentre_mm=rays.isocentre(layout),
+        max_width_mm=protocol.collimation_mm,
     )
     data.attrs.pop("seconds")  # the only thing in it that differs from run to run
+    data.attrs["z_range_mm"] = list(scan_range(study, phantom))
+    store.save(data, layout.response(kv, seed))
+    return str(layout.response(kv, seed))
+
+
+def make_dose(study: Study, root: str, kv: float, pitch: float, seed: int, *_: Any) -> str:
+    """Organ doses of one beam, from the response of its kV."""
+    layout = Layout(study, root)
+    response = store.read(layout.response(kv, seed))
+    low, high = (float(z) for z in response.attrs["z_range_mm"])
+    data = td.from_response(response, beam_at(study, kv, pitch), z_range_mm=(low, high))
     data.attrs["rotation_mas"] = min(study.mas)  # attrs["mas"] is that of the whole scan
     store.save(data, layout.dose(kv, pitch, seed))
     return str(layout.dose(kv, pitch, seed))
+
+
+def make_dose_map(study: Study, root: str, kv: float, pitch: float, *_: Any) -> str:
+    """Dose map of one beam by a full run, with other random numbers than the response it checks.
+
+    Raises
+    ------
+    InputError
+        Organ doses of both differ by more than chance allows: nothing that rests on the response is to be used.
+    """
+    layout = Layout(study, root)
+    phantom = tp.load(layout.phantom() / "dose.nc")
+    seed = study.seed[0]
+    data = td.simulate(
+        phantom,
+        beam_at(study, kv, pitch),
+        z_range_mm=scan_range(study, phantom),
+        histories=study.histories,
+        seed=seed + _OTHER_SEED,
+        output_factor=float(store.read(layout.ctdi(kv))["output_factor"]),
+        isocentre_mm=rays.isocentre(layout),
+    )
+    data.attrs.pop("seconds")
+    data.attrs["rotation_mas"] = min(study.mas)
+    data = data.assign_attrs(spot_check(data, store.read(layout.dose(kv, pitch, seed))))
+    store.save(data, layout.dose_map(kv, pitch))
+    return str(layout.dose_map(kv, pitch))
+
+
+def spot_check(full: xr.Dataset, fast: xr.Dataset) -> dict[str, float]:
+    """How organ doses of a full run and of the response differ.
+
+    Returns
+    -------
+    dict
+        ``check_pull``: largest difference in standard uncertainties over the organs; ``check_percent``: mean
+        difference by organ mass, per cent; ``check_percent_sd``.
+
+    Raises
+    ------
+    InputError
+        A difference beyond 6 sd and 3 %: chance among 100 organs reaches 4.
+    """
+    difference = (fast["organ_dose"] - full["organ_dose"]).values
+    sd = np.maximum(np.hypot(fast["organ_dose_sd"].values, full["organ_dose_sd"].values), 1e-300)
+    mass = full["organ_mass"].values
+    body = float((full["organ_dose"].values * mass).sum())
+    pull = np.abs(difference) / sd
+    wrong = (pull > _MOST_PULL) & (np.abs(difference) > 0.03 * full["organ_dose"].values)
+    if wrong.any():
+        names = ", ".join(str(n) for n in full["organ_name"].values[wrong])
+        refuse(
+            "study: dose of the response against a full run", "differences within 6 sd", f"more for {names}"
+        )
+    return {
+        "check_pull": float(pull.max()),
+        "check_percent": 100.0 * float((difference * mass).sum()) / body,
+        "check_percent_sd": 100.0 * float(np.sqrt(((sd * mass) ** 2).sum())) / body,
+    }
 
 
 def make_rays(study: Study, root: str, pitch: float, *_: Any) -> str:
