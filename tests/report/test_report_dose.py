@@ -10,7 +10,7 @@ import xarray as xr
 from PIL import Image
 
 from twinlab import dose, scanner
-from twinlab.report import dose_figures, dose_tables
+from twinlab.report import current_tables, dose_figures, dose_tables
 from twinlab.report.dose_validation import sectors
 from twinlab.scanner.exposure import WATER_PER_MM
 from twinlab.schema import InputError, label
@@ -52,12 +52,12 @@ def scan():
 @pytest.fixture(scope="module")
 def noise(scan):
     z = scan["all"].z[np.isfinite(scan["all"].ssde)]
-    return dose_tables.relative_noise(scan["path"], scan["plan"], scanner.water_width(scan["body"]), z)
+    return current_tables.relative_noise(scan["path"], scan["plan"], scanner.water_width(scan["body"]), z)
 
 
 @pytest.fixture(scope="module")
 def change(scan):
-    return dose_tables.current_table(scan["fixed"], scan["run"])
+    return current_tables.current_table(scan["fixed"], scan["run"])
 
 
 def test_soft_organs_are_shown_and_parts_said(scan):
@@ -127,13 +127,13 @@ def test_change_by_modulation(scan, change):
     spread = np.hypot(a.organ_dose_sd / a.organ_dose, b.organ_dose_sd / b.organ_dose)
     assert row["sd [%]"] == pytest.approx(100 * float(b.organ_dose / a.organ_dose * spread))
     assert (change["difference [%]"].diff().dropna() >= 0).all()
-    shown = dose_tables.current_rows(change)
+    shown = current_tables.current_rows(change)
     assert list(shown["organ"]) == list(change["organ"])
     assert shown["difference ± sd [%]"].str.contains(" ± ").all()
     with pytest.raises(InputError, match="seeds"):
-        dose_tables.current_table(scan["run"], scan["run"])
+        current_tables.current_table(scan["run"], scan["run"])
     with pytest.raises(InputError, match="organs"):
-        dose_tables.current_table(scan["fixed"], scan["run"].isel(organ_id=slice(3)))
+        current_tables.current_table(scan["fixed"], scan["run"].isel(organ_id=slice(3)))
 
 
 def test_noise_of_the_square_root_law_is_the_closed_form(scan):
@@ -151,21 +151,21 @@ def test_noise_of_the_square_root_law_is_the_closed_form(scan):
             "tube_current": label("tube_current", 100 * np.exp(0.5 * WATER_PER_MM * (turn - 250))),
         }
     )
-    found = dose_tables.relative_noise(path, plan, seen, [0.0])
+    found = current_tables.relative_noise(path, plan, seen, [0.0])
     quanta = np.exp(WATER_PER_MM * (turn - 250))
     assert found.attrs["variance_ratio"] == pytest.approx(
         np.sqrt(quanta).mean() ** 2 / quanta.mean(), rel=1e-6
     )
     assert float(found.fixed[0]) == pytest.approx(1.0)
     with pytest.raises(InputError, match="slices that the beam covers"):
-        dose_tables.relative_noise(path, plan, seen, [400.0])
+        current_tables.relative_noise(path, plan, seen, [400.0])
 
 
 def test_words_on_current_say_whether_anything_is_sure(change, noise):
-    words = dose_tables.current_words(change.assign(sds=0.1), noise)
+    words = current_tables.current_words(change.assign(sds=0.1), noise)
     assert "No organ of 10 differs by more than 3 sd" in words
     sure = change.assign(sds=[5.0] + [0.0] * 9)
-    assert "1 of 10 organs differ" in dose_tables.current_words(sure, noise)
+    assert "1 of 10 organs differ" in current_tables.current_words(sure, noise)
     assert "% less mAs" in words or "% more mAs" in words
 
 

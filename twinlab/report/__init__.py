@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
     submodules=[
         "artefacts",
+        "current_tables",
         "dose_figures",
         "dose_tables",
         "dose_validation",

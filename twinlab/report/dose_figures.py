@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from twinlab.report.dose_tables import SURE, plain
+from twinlab.report.current_tables import SURE
+from twinlab.report.dose_tables import plain
 from twinlab.report.style import COLOURS, Plot, axes, shades
 from twinlab.schema import check, refuse
 
@@ -25,7 +26,7 @@ def along_patient(
     trajectory : Dataset
         With ``tube_current``.
     noise : Dataset
-        From :func:`twinlab.report.dose_tables.relative_noise`.
+        From :func:`twinlab.report.current_tables.relative_noise`.
     ctdi_vol_mgy : float
         At fixed current.
     """
@@ -121,7 +122,7 @@ def differences(table: pd.DataFrame, *, count: int = 24) -> Plot:
     Parameters
     ----------
     table : DataFrame
-        From :func:`twinlab.report.dose_tables.current_table`.
+        From :func:`twinlab.report.current_tables.current_table`.
     count : int
         Most rows: the largest differences over their uncertainty are kept.
     """
