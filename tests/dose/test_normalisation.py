@@ -46,9 +46,9 @@ def test_other_kv_from_one_quick():
 
 @pytest.mark.slow
 def test_other_kv_from_one():
-    """Within 7 % of both published sets, which differ from each other by up to 8 %."""
-    for kv, (value, sd) in _relative(6_000_000).items():
-        assert sd < 0.01 * value
+    """Within 7 % of both published sets, which differ from each other by up to 8 %; ours is sure to 0.4 %."""
+    for kv, (value, sd) in _relative(30_000_000).items():
+        assert sd < 0.004 * value
         for published in PUBLISHED[kv]:
             assert abs(value / published - 1) < 0.07, kv
 
