@@ -146,3 +146,19 @@ def test_wrong_inputs(phantom, protocol):
             z_range_mm=(0.0, 100.0),
             histories=2000,
         )
+
+
+def test_engine_settings(phantom, protocol, result):
+    more = {"z_range_mm": (60.0, 140.0), "histories": HISTORIES, "seed": 8, "voxel_map": False}
+    along = dose.simulate(phantom, protocol, estimator="track_length", **more)
+    difference = (along.organ_dose - result.organ_dose) / np.hypot(along.organ_dose_sd, result.organ_dose_sd)
+    assert np.abs(difference).max() < 3.5  # six organs
+    assert along.attrs["estimator"] == "track_length"
+    moved = dose.simulate(phantom, protocol, doppler=True, fluorescence=False, **more)
+    assert (moved.attrs["doppler"], moved.attrs["fluorescence"]) == (1, 0)
+    difference = (moved.organ_dose - result.organ_dose) / np.hypot(moved.organ_dose_sd, result.organ_dose_sd)
+    assert np.abs(difference).max() < 3.5  # water: below 0.4 %, far below the statistics
+    with pytest.raises(InputError, match="estimator"):
+        dose.simulate(phantom, protocol, estimator="guess", **more)
+    with pytest.raises(InputError, match="device"):
+        dose.simulate(phantom, protocol, device="tpu", **more)

@@ -82,10 +82,18 @@ def scored_body(phantom: xr.Dataset, *, extend_mm: float, where: str) -> ScoredB
     return ScoredBody(phantom, body, spacing, ids, region, slice(first, first + phantom.sizes["z"]), mass)
 
 
-def transport_inputs(scored: ScoredBody, *, reach_mm: float, block: int | None = None) -> tuple[Tables, Grid]:
+def transport_inputs(
+    scored: ScoredBody,
+    *,
+    reach_mm: float,
+    block: int | None = None,
+    fluorescence: bool = True,
+    doppler: bool = False,
+) -> tuple[Tables, Grid]:
     """Cross sections and voxels of a body, with air that reaches ``reach_mm`` beyond it."""
     body = scored.body
-    tables = table_module.build([str(m) for m in body["material_name"].values])
+    names = [str(m) for m in body["material_name"].values]
+    tables = table_module.build(names, fluorescence=fluorescence, doppler=doppler)
     grid = voxel_grid(
         body["material"].values,
         body["density"].values,

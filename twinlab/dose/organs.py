@@ -12,7 +12,9 @@ import xarray as xr
 
 from twinlab.dose.beam import default_isocentre, scan_runs, scan_source
 from twinlab.dose.body import SCATTER_MM
+from twinlab.dose.engine import Engine
 from twinlab.dose.scoring import check_histories, scored_dose
+from twinlab.kernels.device import Device
 from twinlab.kernels.transport_data import Source
 from twinlab.phantom import check_phantom
 from twinlab.scanner import Protocol
@@ -59,6 +61,10 @@ def simulate(
     dynamic_collimation: bool | None = None,
     block: int | None = None,
     until: Mapping[str, float] | None = None,
+    estimator: str = "collision",
+    fluorescence: bool = True,
+    doppler: bool = False,
+    device: Device = "auto",
     progress: Callable[[int], object] | None = None,
 ) -> xr.Dataset:
     """Absorbed dose of a CT scan, by photon Monte Carlo in the phantom's voxels.
@@ -102,6 +108,15 @@ def simulate(
     until : mapping of organ name to relative standard uncertainty, optional
         The run ends as soon as each of these organs is that sure, ``{"liver": 0.005}``, or after ``histories``; a
         bar shows the time that remains.
+    estimator : str
+        ``"collision"``: energy left where photons collide. ``"track_length"``: what they are expected to leave along
+        their flights, surer in skin, lung and dose maps, slower (docs/methods/transport.md).
+    fluorescence : bool
+        Follow K photons of heavy elements; otherwise they stay where they arise.
+    doppler : bool
+        Energy of scattered photons with the motion of bound electrons.
+    device : "auto", "cpu" or "cuda"
+        Where the photons are followed.
     progress : callable, optional
         Called with the number of histories just done.
 
@@ -122,8 +137,8 @@ def simulate(
 
     Notes
     -----
-    Electrons deposit where they are set free (range below 0.3 mm at 150 keV in tissue); fluorescence
-    deposits at the site; no Doppler broadening; no table. See docs/methods/dose.md.
+    Electrons deposit where they are set free (range below 0.3 mm at 150 keV in tissue). The table counts where the
+    phantom has one (:func:`twinlab.dose.with_table`). See docs/methods/dose.md and transport.md.
     """
     started = time.perf_counter()
     spacing = check_phantom(phantom, where="dose.simulate")
@@ -172,6 +187,7 @@ def simulate(
         progress=progress,
         where="dose.simulate",
         until=until,
+        engine=Engine(estimator, fluorescence, doppler, device),
     )
     second = {"second_mas": scan.mas} if scan.runs[-1].protocol.scanner.key != protocol.scanner.key else {}
     return out.assign_attrs(

@@ -16,8 +16,9 @@ from twinlab.dose.body import (
     scored_body,
     transport_inputs,
 )
+from twinlab.dose.engine import Engine
 from twinlab.dose.until import check_goal, run_until
-from twinlab.kernels.transport import Tally, mean_sd, run
+from twinlab.kernels.transport import Tally, mean_sd
 from twinlab.kernels.transport_data import ENERGY_UNIT_KEV, Source
 from twinlab.phantom.build import OUTSIDE
 from twinlab.schema import label, refuse
@@ -45,6 +46,7 @@ def scored_dose(
     progress: Callable[[int], object] | None,
     where: str,
     until: Mapping[str, float] | None = None,
+    engine: Engine | None = None,
 ) -> xr.Dataset:
     """Organ doses and dose map of a source.
 
@@ -60,20 +62,25 @@ def scored_dose(
         What ``organ_coverage`` counts as inside.
     where : str
         Named in errors.
+    engine : Engine, optional
 
     Returns
     -------
     Dataset
         Doses in mGy; attrs histories, seed, photons, output_factor, and the energy balance.
     """
+    engine = engine or Engine()
+    engine.check(where)
     scored = scored_body(phantom, extend_mm=extend_mm, where=where)
     if until is not None:
         check_goal(until, list(scored.region_of()), where)
     source, photons, reach_mm = source_in(scored.corner_mm, scored.size_mm)
-    tables, grid = transport_inputs(scored, reach_mm=reach_mm, block=block)
+    tables, grid = transport_inputs(
+        scored, reach_mm=reach_mm, block=block, fluorescence=engine.fluorescence, doppler=engine.doppler
+    )
 
     def followed(first: int, count: int) -> Tally:
-        return run(
+        return engine.run(
             grid,
             tables,
             source,
@@ -102,6 +109,9 @@ def scored_dose(
         "photons": float(photons),
         "output_factor": float(output_factor),
         "extend_mm": float(extend_mm),
+        "estimator": engine.estimator,
+        "fluorescence": int(engine.fluorescence),
+        "doppler": int(engine.doppler),
         "phantom": str(phantom.attrs.get("name", "")),
         "emitted_kev": emitted,
         "deposited_kev": deposited,

@@ -130,6 +130,7 @@ def make_dose_map(study: Study, root: str, kv: float, pitch: float, *_: Any) -> 
         seed=seed + _OTHER_SEED,
         output_factor=float(store.read(layout.ctdi(kv))["output_factor"]),
         isocentre_mm=rays.isocentre(layout),
+        device="cpu",
     )
     data.attrs.pop("seconds")
     data.attrs["rotation_mas"] = min(study.mas)

@@ -1,0 +1,76 @@
+"""How photons are followed and scored: physics switches, estimator, device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twinlab.kernels import device as devices
+from twinlab.kernels import transport, transport_cuda
+from twinlab.kernels.device import Device
+from twinlab.kernels.transport_data import Grid, Source, Tables
+from twinlab.schema import refuse
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Settings of a transport run; the defaults are those of the figures in docs/validation.md."""
+
+    estimator: str = "collision"
+    fluorescence: bool = True
+    doppler: bool = False
+    device: Device = "cpu"
+
+    def check(self, where: str) -> None:
+        """Refuse settings that do not exist or do not go together.
+
+        Raises
+        ------
+        InputError
+            An unknown estimator or device, or track lengths on a GPU.
+        """
+        if self.estimator not in transport.ESTIMATORS:
+            refuse(f"{where}: estimator", f"one of {', '.join(transport.ESTIMATORS)}", repr(self.estimator))
+        if devices.resolve(self.device, where=where) == "cuda" and self.estimator != "collision":
+            refuse(f"{where}: estimator", "'collision' on a GPU", repr(self.estimator))
+
+    def run(
+        self,
+        grid: Grid,
+        tables: Tables,
+        source: Source,
+        *,
+        histories: int,
+        seed: int,
+        n_region: int,
+        first_history: int,
+        voxel_map: bool,
+        progress: Callable[[int], object] | None,
+    ) -> transport.Tally:
+        """Follow photons; parameters as of :func:`twinlab.kernels.transport.run`."""
+        if devices.resolve(self.device, where="dose") == "cuda":
+            tally = transport_cuda.run(
+                grid,
+                tables,
+                source,
+                histories=histories,
+                seed=seed,
+                n_region=n_region,
+                first_history=first_history,
+                voxel_map=voxel_map,
+            )
+            if progress is not None:
+                progress(histories)
+            return tally
+        return transport.run(
+            grid,
+            tables,
+            source,
+            histories=histories,
+            seed=seed,
+            n_region=n_region,
+            first_history=first_history,
+            voxel_map=voxel_map,
+            estimator=self.estimator,
+            progress=progress,
+        )
