@@ -16,8 +16,6 @@ from twinlab.scanner import Protocol
 from twinlab.scanner.collimation import half_slope
 from twinlab.schema import check, refuse
 
-_LEAST_OVERLAP = 1e-9
-
 
 def from_response(
     response: xr.Dataset | Sequence[xr.Dataset],
@@ -81,11 +79,11 @@ def from_response(
     variance: Any = 0.0
     for number, run in enumerate(scan.runs):
         one = _matching(known, run, protocol, number)
-        mas = _weights_of(one, run, z_range_mm, dynamic_collimation).ravel()
-        used = mas > _LEAST_OVERLAP
+        mas = _weights_of(one, run, z_range_mm, dynamic_collimation).ravel().astype(np.float32)
         n = one.sizes["organ_id"]
-        dose = dose + one["organ_response"].values.reshape(n, -1)[:, used] @ mas[used]
-        variance = variance + one["organ_response_sd"].values.reshape(n, -1)[:, used] ** 2 @ mas[used] ** 2
+        dose = dose + (one["organ_response"].values.reshape(n, -1) @ mas).astype(float)
+        part = one["organ_response_sd"].values.reshape(n, -1) * mas
+        variance = variance + np.einsum("ij,ij->i", part, part).astype(float)
     first = known[0].attrs
     keep = ("output_factor", "isocentre_x_mm", "isocentre_y_mm", "extend_mm", "phantom", "seed", "histories")
     return organ_table(known[0], dose, np.sqrt(variance), z_range_mm=z_range_mm).assign_attrs(
