@@ -59,13 +59,13 @@ def assemble(
     Raises
     ------
     InputError
-        The first material is not air, an index has no name, or a density is negative or not finite.
+        The first material is not air, an index has no name, or a density is not above 0 or not finite.
     """
     where = f"phantom {name!r}"
     if not material_names or material_names[0] != "air":
         refuse(where, "'air' as the first material", list(material_names[:1]))
-    if not np.isfinite(density).all() or density.min() < 0:
-        refuse(where, "densities finite and not negative", f"{np.nanmin(density)} to {np.nanmax(density)}")
+    if not np.isfinite(density).all() or density.min() <= 0:
+        refuse(where, "densities finite and above 0", f"{np.nanmin(density)} to {np.nanmax(density)}")
     material, names = _used_materials(material, list(material_names), where)
     ids = np.flatnonzero(np.bincount(organ.ravel().astype(np.uint16, copy=False), minlength=1))
     unknown = [int(i) for i in ids if int(i) not in organ_names]
