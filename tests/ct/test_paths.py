@@ -321,6 +321,13 @@ def test_refuses_what_cannot_be_scanned():
         line_integrals(small_phantom().assign_coords(x=small_phantom()["x"] + 400.0), protocol, path)
     with pytest.raises(InputError, match="one row or more"):
         line_integrals(small_phantom(), protocol, path, rows=(2, 2))
+    with pytest.raises(InputError, match="a view or more"):
+        line_integrals(small_phantom(), protocol, path.isel(view=slice(0, 0)))
+    for density in (np.nan, np.inf, -0.1):
+        broken = small_phantom().copy(deep=True)
+        broken["density"][0, 3, 3] = density
+        with pytest.raises(InputError, match="finite density of 0 or more"):
+            line_integrals(broken, protocol, path)
     with pytest.raises(InputError, match="device"):
         line_integrals(small_phantom(), protocol, path, device="gpu")
 

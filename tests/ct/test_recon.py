@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,14 @@ import xarray as xr
 from analytic_scan import Ellipsoid, project, scan
 from scipy.special import j0, j1
 
+from twinlab.ct.export import write_dicom
+from twinlab.ct.export.netcdf import read_image
 from twinlab.ct.filters import Kernel, fit_kernel, mtf
 from twinlab.ct.recon import adjoint, needed_rows, reconstruct
+from twinlab.phantom import read_series
+from twinlab.phantom.body import PADDED_BELOW_HU, PADDING_HU
+from twinlab.phantom.files import write_netcdf
+from twinlab.scanner import load_protocol
 from twinlab.schema import InputError, label
 
 HELICAL: dict[str, Any] = {"mode": "helical", "pitch": 0.98}
@@ -258,16 +265,22 @@ def test_a_pitch_beyond_the_method_is_warned_of() -> None:
         assert all(w.filename == __file__ for w in heard)
 
 
-def test_voxels_outside_the_field_are_told_apart() -> None:
+AXIS = np.arange(-100.0, 101.0, 20.0)
+
+
+def corners_outside() -> tuple[xr.Dataset, dict[str, Any]]:
     """A field of 118 mm radius at the nearer end of the detector, and a grid whose corners lie beyond."""
     data = project(
         scan(mode="axial", views=120, channels=120, channel_pitch=3.5, isocentre=(5.0, 20.0)),
         [Ellipsoid((5, 20, 0), (60, 50, 1e5))],
     )
-    axis = np.arange(-100.0, 101.0, 20.0)
-    grid = {"z": [0.0, 1.0], "y": 20.0 + axis, "x": 5.0 + axis}
+    return data, {"z": [0.0, 1.0], "y": 20.0 + AXIS, "x": 5.0 + AXIS}
+
+
+def test_voxels_outside_the_field_are_told_apart() -> None:
+    data, grid = corners_outside()
     kept, masked = reconstruct(data, grid=grid), reconstruct(data, grid=grid, outside_field="nan")
-    inside = np.hypot(axis, axis[:, None]) <= 0.5 * kept.attrs["field_mm"]
+    inside = np.hypot(AXIS, AXIS[:, None]) <= 0.5 * kept.attrs["field_mm"]
     assert 0.5 < inside.mean() < 1.0
     for hu, word in ((kept, "extrapolated"), (masked, "nan")):
         assert hu["in_field"].dims == ("y", "x")
@@ -281,3 +294,31 @@ def test_voxels_outside_the_field_are_told_apart() -> None:
     assert "outside_field" not in within.attrs
     with pytest.raises(InputError, match="'extrapolated' or 'nan'"):
         reconstruct(data, grid=grid, outside_field="zero")
+
+
+def test_the_field_travels_with_the_image(tmp_path: Path) -> None:
+    """Through netCDF, beside images of a smaller grid, and as padding through DICOM."""
+    data, grid = corners_outside()
+    chest = load_protocol("adult_chest", tube_current_ma=200)
+    images = {word: reconstruct(data, grid=grid, outside_field=word) for word in ("extrapolated", "nan")}
+    for word, hu in images.items():
+        back = read_image(write_netcdf(hu.to_dataset(), tmp_path / f"{word}.nc", encoding={}))
+        xr.testing.assert_identical(back, hu)
+        assert back["in_field"].dtype == bool
+        both = xr.concat([hu.isel(z=[0]), hu.isel(z=[1]).drop_vars("in_field")], dim="z")
+        xr.testing.assert_equal(both, hu)
+    hu = images["nan"]
+    write_dicom(hu, tmp_path / "series", protocol=chest)
+    read = read_series(tmp_path / "series").values
+    outside = np.broadcast_to(~hu["in_field"], hu.shape)
+    assert (read[outside] == PADDING_HU).all()
+    # values are stored in steps of 1 HU; streaks below -1050 HU count as padding, which no matter reaches
+    kept = hu.values > PADDED_BELOW_HU + 1.0
+    assert kept.sum() > 0.8 * (~outside).sum()
+    assert np.abs(read - hu.values)[kept].max() < 0.501
+
+
+def test_projections_without_numbers_are_refused() -> None:
+    data, grid = corners_outside()
+    with pytest.raises(InputError, match="finite projections"):
+        reconstruct(data.assign(projection=np.nan * data["projection"]), grid=grid)

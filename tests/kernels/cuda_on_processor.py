@@ -9,7 +9,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from twinlab.kernels import cuda_memory
+from twinlab.kernels import cuda_backproject, cuda_memory
 
 
 class _Array(np.ndarray):
@@ -56,10 +56,16 @@ def _compiled(kernel: Any) -> Any:
 def use(monkeypatch: Any, algebra: Any = np.asarray) -> None:
     """Let all that runs on a CUDA device run here; ``algebra`` makes the arrays that stand for CuPy's."""
     monkeypatch.setattr(cuda_memory, "put", _put)
+    monkeypatch.setattr(cuda_memory, "zeros", _zeros)
+    monkeypatch.setattr(cuda_backproject, "put", _put)
+    monkeypatch.setattr(cuda_backproject, "zeros", _zeros)
     monkeypatch.setattr(cuda_memory, "empty", lambda shape: np.full(shape, np.nan, np.float32).view(_Array))
-    monkeypatch.setattr(cuda_memory, "zeros", lambda shape: np.zeros(shape, np.float32).view(_Array))
     monkeypatch.setattr(cuda_memory, "launch", launch)
     monkeypatch.setattr(cuda_memory, "algebra", algebra)
+
+
+def _zeros(shape: tuple[int, ...]) -> Any:
+    return np.zeros(shape, np.float32).view(_Array)
 
 
 def _put(values: Any) -> Any:

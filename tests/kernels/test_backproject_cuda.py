@@ -18,7 +18,6 @@ import xarray as xr
 from twinlab.ct import recon, slab
 from twinlab.ct.recon import reconstruct
 from twinlab.kernels import cuda_backproject as gpu
-from twinlab.kernels import cuda_memory as memory
 from twinlab.kernels.device import missing
 from twinlab.schema import InputError, label
 
@@ -103,8 +102,6 @@ def test_kernels_in_the_simulator_agree_with_the_cpu(tmp_path):
 def on_processor(monkeypatch):
     """``device="cuda"`` runs the kernels' text on the processor, in their single precision."""
     cuda_on_processor.use(monkeypatch)
-    monkeypatch.setattr(gpu, "put", memory.put)
-    monkeypatch.setattr(gpu, "zeros", memory.zeros)
     monkeypatch.setattr(recon, "resolve", lambda device, where: device)
     monkeypatch.setattr(slab, "_DEVICE_BYTES", 1 << 20)  # several blocks of angles
 

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from twinlab.ct.artefacts import metal_correction
 from twinlab.ct.iterative import reconstruct, system
+from twinlab.kernels import cuda_project
 from twinlab.kernels.device import host, missing, namespace
+from twinlab.scanner import load_protocol
 from twinlab.schema import InputError, label
 
 PLANE = (np.arange(18) - 8.5) * 9.0
@@ -105,3 +108,26 @@ def test_without_a_device_it_says_so():
     with pytest.raises(InputError, match="a CUDA device"):
         image("cuda", "sirt")
     assert np.array_equal(image("auto", "sirt"), image("cpu", "sirt"))
+
+
+def test_metal_correction_on_the_device_equals_that_of_the_cpu(monkeypatch):
+    """Images, and the projection of the metal's trace and of the prior."""
+    wire = scan().drop_vars("focal_shift")
+    angle, fan = wire["view_angle"].values[:, None], wire["fan_angle"].values
+    offset = 570.0 * np.sin(fan) - 20.0 * np.cos(angle - fan)
+    metal = 0.2 * 2 * np.sqrt(np.maximum(8.0**2 - offset**2, 0.0))[:, None]
+    wire["projection"] = wire["projection"] + metal
+    protocol = load_protocol("qc_axial", slice_thickness_mm=5.0)
+    plane = np.arange(-72.0, 73.0, 6.0)
+    given: dict[str, Any] = {"grid": {"z": [0.0], "y": plane, "x": plane}, "metal_hu": 1500.0}
+    expected, where = metal_correction(wire, protocol, device="cpu", **given)
+    cuda_on_processor.use(monkeypatch)
+    monkeypatch.setattr("twinlab.kernels.device.missing", lambda: "")
+    monkeypatch.setattr(cuda_project, "missing", lambda: "")
+    monkeypatch.setattr("twinlab.ct.artefacts.reproject.project", None)  # that of the processor is not called
+    found, same = metal_correction(wire, protocol, device="cuda", **given)
+    assert 0.0 < expected.attrs["metal_trace"] < 0.3
+    assert np.array_equal(same, where)
+    assert found.attrs["metal_trace"] == expected.attrs["metal_trace"]
+    # single precision of two projections and two images, over a line integral of 1.8
+    assert np.abs(found["projection"] - expected["projection"]).max() < 1e-4

@@ -94,7 +94,7 @@ def line_integrals(
         volume = prepare_phantom(phantom, protocol, n_basis=n_basis, objects=objects)
     basis = volume.basis
     rays = detector_geometry(protocol, trajectory, sample or Sample()) | {"row_lo": row_lo, "row_hi": row_hi}
-    _refuse_impossible(volume, rays, scanner.fan_angles_rad())
+    refuse_impossible(volume, rays, scanner.fan_angles_rad(), where="line_integrals")
     if alone:
         warn_missed(volume, protocol, trajectory, (row_lo, row_hi), where="line_integrals")
     tilt = math.radians(trajectory.attrs.get("gantry_tilt_deg", 0.0))
@@ -224,8 +224,22 @@ def detector_geometry(protocol: Protocol, trajectory: xr.Dataset, sample: Sample
     }
 
 
-def _refuse_impossible(volume: Volume, rays: dict[str, Any], fan: np.ndarray) -> None:
-    """Focal spot inside the object, or object outside the fan."""
+def refuse_impossible(volume: Volume, rays: dict[str, Any], fan: np.ndarray, *, where: str) -> None:
+    """Refuse a focal spot inside the object, or an object beside the fan.
+
+    Parameters
+    ----------
+    volume : Volume
+    rays : dict
+        From :func:`detector_geometry`, of all views.
+    fan : array (channel,), rad
+    where : str
+        Name of the function that refuses.
+
+    Raises
+    ------
+    InputError
+    """
     if volume.limits_mm is None:
         return
     (x_lo, x_hi), (y_lo, y_hi), (z_lo, z_hi) = volume.limits_mm
@@ -235,7 +249,7 @@ def _refuse_impossible(volume: Volume, rays: dict[str, Any], fan: np.ndarray) ->
     inside = (x > x_lo) & (x < x_hi) & (y > y_lo) & (y < y_hi) & (z > z_lo) & (z < z_hi)
     if inside.any():
         refuse(
-            "line_integrals",
+            where,
             f"an object that the focal spot, {radius:g} mm from the isocentre, does not enter",
             f"one of x {x_lo:.4g} to {x_hi:.4g}, y {y_lo:.4g} to {y_hi:.4g} mm",
         )
@@ -243,7 +257,7 @@ def _refuse_impossible(volume: Volume, rays: dict[str, Any], fan: np.ndarray) ->
     field = radius * math.sin(min(float(np.abs(fan).max()), 0.5 * math.pi))
     if beside > field:
         refuse(
-            "line_integrals",
+            where,
             f"an object within {field:.4g} mm of the isocentre, in the fan",
             f"one {beside:.4g} mm away",
         )
@@ -297,8 +311,10 @@ def row_window(rows: tuple[Any, Any] | None, n_view: int, n_row: int) -> tuple[n
     Raises
     ------
     InputError
-        Not one per view, outside the detector, or no view has a row.
+        No views, not one number per view, outside the detector, or no view has a row.
     """
+    if not n_view:
+        refuse("trajectory", "a view or more", "none")
     low, high = (0, n_row) if rows is None else rows
     try:
         lo = np.array(np.broadcast_to(np.asarray(low, np.int64), n_view))

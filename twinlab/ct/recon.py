@@ -118,6 +118,8 @@ def reconstruct(
         image[part.slices] = Slab(plan, part).forward(data, place)
     empty = np.isnan(image).all(axis=(1, 2))
     if empty.any():
+        if not np.isfinite(data).all():
+            refuse("reconstruct", "finite projections", "values that are not finite")
         z = plan.grid.z[empty]
         got = f"slices from z = {z[0]:g} to {z[-1]:g} mm outside it"
         refuse("reconstruct", "slices inside the scanned range", got)

@@ -24,9 +24,9 @@ from twinlab.ct.filters import Kernel
 from twinlab.ct.filters import get as get_kernel
 from twinlab.ct.gantry import geometry_of, grid_of
 from twinlab.ct.paths import (
-    _refuse_impossible,
     detector_geometry,
     line_integrals,
+    refuse_impossible,
     row_window,
     scan_geometry,
     warn_missed,
@@ -132,7 +132,8 @@ def scan_phantom(
     samples = sub_samples(protocol)
     volume = prepare_phantom(phantom, protocol, n_basis=n_basis, objects=objects)
     fan = protocol.scanner.fan_angles_rad()
-    _refuse_impossible(volume, detector_geometry(protocol, trajectory, Sample()), fan)
+    every = detector_geometry(protocol, trajectory, Sample())
+    refuse_impossible(volume, every, fan, where="scan_phantom")
     warn_missed(volume, protocol, trajectory, (lo, hi), where="scan_phantom")
     first = line_integrals(phantom, protocol, trajectory.isel(view=slice(0, 1)), rows=(0, 1), volume=volume)
     counting = protocol.scanner.detector.counting is not None

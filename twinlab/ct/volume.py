@@ -262,6 +262,10 @@ def prepare_phantom(
     dz, dy, dx = (spacing(phantom[axis], where="line_integrals: phantom") for axis in ("z", "y", "x"))
     z0, y0, x0 = (float(phantom[axis][0]) for axis in ("z", "y", "x"))
     material, density = phantom["material"].to_numpy(), phantom["density"].to_numpy()
+    ends = np.array([(part.min(), part.max()) for part in density])
+    if not (np.isfinite(ends).all() and ends.min() >= 0):
+        got = "values that are not finite" if not np.isfinite(ends).all() else f"{ends.min():.4g} g/cm3"
+        refuse("line_integrals", "finite density of 0 or more in every voxel", got)
     # by slices: bincount turns its input into 8-byte integers
     present = np.unique(np.concatenate([np.flatnonzero(np.bincount(part.ravel())) for part in material]))
     names = [str(name) for name in phantom["material_name"].to_numpy()]

@@ -107,7 +107,7 @@ def bone_correction(
     passes : int
         Reconstruct, segment and correct so often.
     device : "auto", "cpu" or "cuda"
-        Of the images; matter is projected, and the spectral model runs, on the processor.
+        Of the images and the projection of matter; the spectral model runs on the processor.
 
     Returns
     -------
@@ -138,7 +138,7 @@ def bone_correction(
     for _ in range(passes):
         image = reconstruct(corrected, protocol, grid=grid, device=device)
         volumes = np.stack([one.density(image, energy_kev=energy) for one in dense])
-        mass = reproject(volumes, image, projections, slice_mm=protocol.slice_thickness_mm)
+        mass = reproject(volumes, image, projections, slice_mm=protocol.slice_thickness_mm, device=device)
         met = np.abs(mass).max(axis=0) > 0.0
         water = water_beside(projections, mass, names, protocol, mu)
         value = mu[0] * water + np.tensordot(mu[1:].astype(np.float32), mass, 1)

@@ -52,7 +52,7 @@ def metal_correction(
     air_hu : float
         Below, the prior is vacuum.
     device : "auto", "cpu" or "cuda"
-        Of the two images; trace and prior are projected on the processor.
+        Of the two images, and of the projection of trace and prior.
 
     Returns
     -------
@@ -86,13 +86,15 @@ def metal_correction(
         )
     thickness = protocol.slice_thickness_mm
     mask = metal.to_numpy().astype(np.float32)
-    trace = reproject(mask[None], first, projections, slice_mm=thickness)[0] > TOUCH_CM
+    trace = reproject(mask[None], first, projections, slice_mm=thickness, device=device)[0] > TOUCH_CM
     measured = projections["projection"].to_numpy()
     bridged = _with(projections, interpolate(measured, trace))
     second = reconstruct(bridged, protocol, grid=grid, device=device).to_numpy()
     prior = prior_image(second, metal=mask > 0, soft_hu=soft_hu, air_hu=air_hu)
     per_cm = 10.0 * float(projections.attrs["mu_water_per_mm"])
-    expected = FLOOR + per_cm * reproject(prior[None], first, projections, slice_mm=thickness)[0]
+    expected = (
+        FLOOR + per_cm * reproject(prior[None], first, projections, slice_mm=thickness, device=device)[0]
+    )
     ratio = interpolate((measured + FLOOR) / expected, trace)
     corrected = _with(projections, np.where(trace, ratio * expected - FLOOR, measured))
     corrected.attrs["metal_trace"] = float(trace.mean())
