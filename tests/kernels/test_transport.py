@@ -10,7 +10,7 @@ import pytest
 import xraylib
 
 from twinlab.kernels import transport
-from twinlab.kernels.philox import draw, key, philox4x32
+from twinlab.kernels.philox import draw, key, philox4x32, philox7
 from twinlab.kernels.sampling import KEV_ANGSTROM, alias_table, circle, compton, free_path, rayleigh, rotate
 from twinlab.kernels.transport_blocks import majorants
 from twinlab.kernels.transport_data import energy_grid, energy_position, pack, unpack
@@ -81,6 +81,9 @@ def test_philox_known_answers():
     assert [int(v) for v in philox4x32(*[full] * 6)] == [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]
     pi = [np.uint64(v) for v in (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344, 0xA4093822, 0x299F31D0)]
     assert [int(v) for v in philox4x32(*pi)] == [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1]
+    assert [int(v) for v in philox7(z, z, z, z, z, z)] == [0x5F6FB709, 0x0D893F64, 0x4F121F81, 0x4F730A48]
+    assert [int(v) for v in philox7(*[full] * 6)] == [0x5207DDC2, 0x45165E59, 0x4D8EE751, 0x8C52F662]
+    assert [int(v) for v in philox7(*pi)] == [0x4DFCCABA, 0x190A87F0, 0xC47362BA, 0xB6B5242A]
 
 
 def test_uniform_open_interval_and_moments():
@@ -151,10 +154,10 @@ def test_free_compton_energy_transfer():
     assert 1 - ratio.mean() == pytest.approx(0.138, abs=0.001)  # 0.0004 statistical sd, 0.0005 of the table
 
 
-@pytest.mark.parametrize("energy", [10.0, 30.0, 80.0])
+@pytest.mark.parametrize("energy", [10.0, 30.0, 80.0, 140.0])
 def test_rayleigh_angles(tables, energy):
     """Mean cosine equals the integral of F^2 (1 + cos^2)."""
-    n = 60_000
+    n = 400_000
     i = int(np.argmin(np.abs(energy_grid() - energy)))
     energy = float(energy_grid()[i])
     cosine = _many_rayleigh(n, energy, tables.cross[1, i, 3], tables.inverse_area[1], 4)
@@ -165,7 +168,8 @@ def test_rayleigh_angles(tables, energy):
     w = f2 * (1 + c**2) * np.sin(t)
     mean = np.average(c, weights=w)
     sd = math.sqrt(np.average((c - mean) ** 2, weights=w) / n)
-    assert abs(cosine.mean() - mean) < 4 * sd + 5e-4  # 4 sigma; 5e-4 for 1024 steps of the inverse table
+    # 4 sigma; 1 - cos within 0.2 %, of which 0.1 % is the form factor's interpolation over energies
+    assert abs(cosine.mean() - mean) < 4 * sd + 2e-3 * (1 - mean)
 
 
 def test_rotate_keeps_angle_and_length():

@@ -11,7 +11,7 @@ from twinlab.phantom.transport_grid import Rod, cylinder_grid, voxel_grid
 from twinlab.scanner.photon_source import field_source
 from twinlab.schema import InputError
 
-HISTORIES = 60_000
+HISTORIES = 250_000
 SKIN, LUNG = 1, 4
 
 

@@ -1,7 +1,7 @@
 """Counter-based random numbers: the same stream for a history on any device, thread count and batch order.
 
-Philox4x32-10 maps (counter, key) to four 32-bit words. The key is the seed, the counter is
-(step, history), so no state travels between histories and none needs to be stored.
+Philox4x32 maps (counter, key) to four 32-bit words. The key is the seed, the counter is
+(step, history), so no state travels between histories and none needs to be stored. Histories draw with seven rounds.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ _M0 = np.uint64(0xD2511F53)
 _M1 = np.uint64(0xCD9E8D57)
 _W0 = np.uint64(0x9E3779B9)
 _W1 = np.uint64(0xBB67AE85)
+_SEVEN = np.uint64(7)
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 _9, _18, _27, _4 = np.uint64(9), np.uint64(18), np.uint64(27), np.uint64(4)
@@ -33,6 +34,32 @@ def _round(c0, c1, c2, c3, k0, k1):
     a = _M0 * c0
     b = _M1 * c2
     return (b >> _32) ^ c1 ^ k0, b & _LOW, (a >> _32) ^ c3 ^ k1, a & _LOW
+
+
+@njit(**INLINE)
+def philox7(c0, c1, c2, c3, k0, k1):
+    """Philox4x32-7: as :func:`philox4x32` with seven rounds.
+
+    The fewest with which Philox4x32 passes every test of BigCrush, on many streams.
+
+    References
+    ----------
+    Salmon J K et al. 2011, table 2 and section 4.
+    """
+    # written out, because a loop over counters is vectorised only when nothing loops inside
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
+    return _round(c0, c1, c2, c3, k0, k1)
 
 
 @njit(**DEVICE)
@@ -55,27 +82,13 @@ def philox4x32(c0, c1, c2, c3, k0, k1):
     ----------
     Salmon J K et al. 2011, Parallel random numbers: as easy as 1, 2, 3. Proc. SC'11.
     """
-    # written out, because a loop over counters is vectorised only when nothing loops inside
+    c0, c1, c2, c3 = philox7(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _SEVEN * _W0) & _LOW, (k1 + _SEVEN * _W1) & _LOW
     c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
     k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
     c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
     k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
-    k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
-    k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
-    k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
-    k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
-    k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
-    k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
-    k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
-    return c0, c1, c2, c3
+    return _round(c0, c1, c2, c3, k0, k1)
 
 
 @njit(cache=True, inline="always")
@@ -110,7 +123,7 @@ def draw(step, history, k0, k1):
 def draw_five(step, history, k0, k1):
     """The four uniforms of :func:`draw` and a fifth, made of the bits that those leave over."""
     zero = history & np.uint64(0)
-    a, b, c, d = philox4x32(step, history & _LOW, history >> _32, zero, k0, k1)
+    a, b, c, d = philox7(step, history & _LOW, history >> _32, zero, k0, k1)
     rest = (a & _REST) | ((b & _REST) << _9) | ((c & _REST) << _18) | ((d & _REST) << _27)
     return uniform(a), uniform(b), uniform(c), uniform(d), uniform(rest >> _4)
 

@@ -12,6 +12,7 @@ from twinlab.kernels.philox import key
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.kernels.transport_batch import N_SCALAR, follow
 from twinlab.kernels.transport_data import ENERGY_UNIT_KEV, SQUARE_UNIT, Grid, Source, Tables
+from twinlab.kernels.transport_splitting import Splitting, steps
 from twinlab.schema import refuse
 
 _CHUNK = 2048  # histories of one task: short enough to balance threads, long enough to hide its buffers
@@ -32,7 +33,7 @@ class Tally(NamedTuple):
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _run(first, count, k0, k1, grid, tables, source, n_region, lengths, with_voxels, voxel_flat):
+def _run(first, count, k0, k1, grid, tables, source, n_region, lengths, with_voxels, voxel_flat, rule):
     n_chunk = (count + _CHUNK - 1) // _CHUNK
     n_rod = grid.rod.shape[0]
     scalars = np.zeros((n_chunk, N_SCALAR), np.int64)
@@ -43,7 +44,7 @@ def _run(first, count, k0, k1, grid, tables, source, n_region, lengths, with_vox
         high = min(low + _CHUNK, first + count)
         follow(
             low, high, k0, k1, grid, tables, source,
-            scalars[chunk], region[chunk], fluence[chunk], lengths, with_voxels, voxel_flat,
+            scalars[chunk], region[chunk], fluence[chunk], lengths, with_voxels, voxel_flat, rule,
         )  # fmt: skip
     return scalars.sum(axis=0), region.sum(axis=0), fluence.sum(axis=0)
 
@@ -59,6 +60,7 @@ def run(
     first_history: int = 0,
     voxel_map: bool = False,
     estimator: str = "collision",
+    splitting: Splitting | None = None,
     batch: int = 1_000_000,
     progress: Callable[[int], Any] | None = None,
 ) -> Tally:
@@ -83,6 +85,9 @@ def run(
         ``"collision"``: regions and voxels get the energy that photons leave where they collide.
         ``"track_length"``: what they are expected to leave along every flight; better in thin or light regions,
         slower, for voxels only. Both have the same mean; ``energy`` is scored by collisions always.
+    splitting : Splitting, optional
+        Split photons beyond the beam, which favours organs far from it. The energies emitted, escaped and
+        deposited then balance on average only.
     batch : int
         Histories between two calls of ``progress``.
     progress : callable, optional
@@ -96,7 +101,7 @@ def run(
     Raises
     ------
     InputError
-        Fewer than one history, an unknown estimator, or track lengths among solids.
+        Fewer than one history, an unknown estimator, track lengths among solids, or splitting with either.
     """
     if histories < 1:
         refuse("transport: histories", "1 or more", histories)
@@ -104,6 +109,9 @@ def run(
         refuse("transport: estimator", f"one of {', '.join(ESTIMATORS)}", repr(estimator))
     if estimator == "track_length" and int(grid.kind[0]) != 0:
         refuse("transport: track_length", "a grid of voxels (solids score fluence)", "solids")
+    if splitting is not None and (estimator != "collision" or int(grid.kind[0]) != 0):
+        refuse("transport: splitting", "collisions scored in a grid of voxels", f"{estimator} or solids")
+    rule = steps(splitting)
     k0, k1 = key(seed)
     voxel = np.zeros((grid.voxel.size if voxel_map else 1, 2), np.int64)
     energy = np.zeros(N_SCALAR, np.int64)
@@ -125,6 +133,7 @@ def run(
                 estimator == "track_length",
                 voxel_map,
                 voxel.reshape(-1),
+                rule,
             )
         energy += parts[0]
         region += parts[1]

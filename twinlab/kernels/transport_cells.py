@@ -16,10 +16,11 @@ from twinlab.kernels.philox import key
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.kernels.transport_batch import N_SCALAR, follow
 from twinlab.kernels.transport_data import Grid, Source, Tables
+from twinlab.kernels.transport_splitting import steps
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _run(first, count, k0, k1, grid, tables, source, stations, region, no_rods, no_map):
+def _run(first, count, k0, k1, grid, tables, source, stations, region, no_rods, no_map, rule):
     for cell in prange(stations.shape[0]):
         here = Source(
             source.kind,
@@ -34,7 +35,7 @@ def _run(first, count, k0, k1, grid, tables, source, stations, region, no_rods, 
         scalars = np.zeros(N_SCALAR, np.int64)
         low = np.int64(first + cell) * count
         follow(
-            low, low + count, k0, k1, grid, tables, here, scalars, region[cell], no_rods, False, False, no_map
+            low, low + count, k0, k1, grid, tables, here, scalars, region[cell], no_rods, False, False, no_map, rule
         )  # fmt: skip
 
 
@@ -77,11 +78,13 @@ def run_cells(
         view_alias=np.zeros_like(source.view_alias[:1]),
     )
     region = np.zeros((len(stations), n_region, 2), np.int64)
-    no_rods, no_map = np.zeros((0, 2), np.int64), np.zeros(1, np.int64)
+    no_rods, no_map, rule = np.zeros((0, 2), np.int64), np.zeros(1, np.int64), steps(None)
     for low in range(0, len(stations), batch):
         part = slice(low, min(low + batch, len(stations)))
         with one_parallel_region():
-            _run(low, histories, k0, k1, grid, tables, one, stations[part], region[part], no_rods, no_map)
+            _run(
+                low, histories, k0, k1, grid, tables, one, stations[part], region[part], no_rods, no_map, rule
+            )
         if progress is not None:
             progress((part.stop - low) * histories)
     return region

@@ -9,7 +9,7 @@ from twinlab.kernels.philox import INLINE, draw_five
 from twinlab.kernels.sampling import free_path
 from twinlab.kernels.transport_data import ENERGY_UNIT_KEV, energy_position
 from twinlab.kernels.transport_source import emit
-from twinlab.kernels.transport_track import GONE, advance, collide, deposit, score_fluence
+from twinlab.kernels.transport_track import GONE, advance, ambience, approach, collide, deposit, score_fluence
 
 _UNIT = np.float32(ENERGY_UNIT_KEV)
 _NEXT = np.uint64(1)
@@ -48,7 +48,11 @@ def trace(history, k0, k1, grid, tables, source, places, energies, fluence):
         row, f = energy_position(np.float32(e) * _UNIT)
         a, b, c, d, turn = draw_five(step, history, k0, k1)
         step += _NEXT
-        t, start, flat, record, top = advance(x, y, z, u, v, w, row, f, free_path(a), grid, tables)
+        iu, iv, iw, start, stop = approach(x, y, z, u, v, w, grid)
+        air = ambience(row, f, grid, tables)
+        t, start, flat, record, top = advance(
+            x, y, z, u, v, w, iu, iv, iw, start, stop, air, row, free_path(a), grid
+        )
         if grid.kind[0] == 1:
             score_fluence(x, y, z, u, v, w, start, t, e, row, f, grid.rod, tables.kerma, fluence)
         if flat == GONE:

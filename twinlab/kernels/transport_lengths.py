@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from twinlab.kernels.philox import DEVICE
+from twinlab.kernels.philox import DEVICE, INLINE
 from twinlab.kernels.transport_data import unpack
 from twinlab.kernels.transport_track import box, inverse
 
@@ -25,7 +25,7 @@ _I1 = np.int32(1)
 
 
 @njit(**DEVICE)
-def _join(flat, energy, keys, values, used, n):
+def join(flat, energy, keys, values, used, n):
     """Add to a voxel's sum in a small hash table; returns how many voxels it holds."""
     h = np.int64((np.uint64(flat) * _SPREAD) >> _TOP)
     while keys[h] != flat and keys[h] != _FREE:
@@ -39,7 +39,7 @@ def _join(flat, energy, keys, values, used, n):
     return n
 
 
-@njit(**DEVICE)
+@njit(**INLINE)
 def walk(x, y, z, u, v, w, start, end, e, row, f, grid, tables, total, joined, keys, values, used, n):
     """Score one flight from ``start`` to ``end`` (or the grid's far face) in regions, and voxels where asked for.
 
@@ -94,7 +94,7 @@ def walk(x, y, z, u, v, w, start, end, e, row, f, grid, tables, total, joined, k
         if left > 0:
             total[region] += left
             if joined:
-                n = _join(flat, left, keys, values, used, n)
+                n = join(flat, left, keys, values, used, n)
         t = near
         if tx <= near:
             ix += sx

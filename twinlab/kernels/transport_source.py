@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numba import njit
 
-from twinlab.kernels.philox import INLINE, draw, philox4x32, uniform
-from twinlab.kernels.sampling import alias_draw
+from twinlab.kernels.philox import INLINE, draw, philox7, uniform
+from twinlab.kernels.sampling import alias_draw, cosine_sine
 from twinlab.kernels.transport_data import ENERGY_UNIT_KEV
 
 FIELD, GANTRY = 0, 1
@@ -69,11 +69,11 @@ def _gantry(source, a, b, c, d, step, history, k0, k1):
             break
         slope = w / level
         if g[o + 10] > _ZERO:  # straight blades: z is the same at the same depth, not on the same arc
-            slope /= math.cos(fan)
+            slope /= cosine_sine(fan)[0]
         slope += spot * g[o + 9]
         if low <= slope <= high:
             break
-        a, b, c, d = philox4x32(step, history & _LOW, history >> _32, step & np.uint64(0), k0, k1)
+        a, b, c, d = philox7(step, history & _LOW, history >> _32, step & np.uint64(0), k0, k1)
         step += _NEXT
         _, _, r, s = draw(step, history, k0, k1)
         step += _NEXT
@@ -81,18 +81,19 @@ def _gantry(source, a, b, c, d, step, history, k0, k1):
     energy = np.int64((source.energy[bin_, 0] + uniform(c) * source.energy[bin_, 1]) * _PER_UNIT)
     angle = source.stations[view, 0] + (q - _HALF) * source.stations[view, 2]
     z = source.stations[view, 1] + (q - _HALF) * source.stations[view, 3]
-    x = g[o + 1] + g[o] * math.sin(angle)
-    y = g[o + 2] - g[o] * math.cos(angle)
+    cosine, sine = cosine_sine(angle)
+    x = g[o + 1] + g[o] * sine
+    y = g[o + 2] - g[o] * cosine
     # central direction (-sin b, cos b) turned by the fan angle towards (cos b, sin b)
-    u = level * math.sin(fan - angle)
-    v = level * math.cos(fan - angle)
+    ahead, aside = cosine_sine(fan - angle)
+    u = level * aside
+    v = level * ahead
     if g[o + 8] > _ZERO:
-        x += across * math.cos(angle)
-        y += across * math.sin(angle)
+        x += across * cosine
+        y += across * sine
     lean = g[o + 11]
     if lean != _ZERO:  # the gantry turns about an axis through the isocentre that leans in the y-z plane
-        cosine = math.cos(lean)
-        sine = math.sin(lean)
+        cosine, sine = cosine_sine(lean)
         dy = y - g[o + 2]
         y = g[o + 2] + cosine * dy - sine * spot
         z += sine * dy + cosine * spot
@@ -130,7 +131,7 @@ def emit(source, history, k0, k1):
     """
     g = source.geometry
     zero = history & np.uint64(0)
-    a, b, c, d = philox4x32(zero, history & _LOW, history >> _32, zero, k0, k1)
+    a, b, c, d = philox7(zero, history & _LOW, history >> _32, zero, k0, k1)
     step = zero + _NEXT
     if source.kind[0] == GANTRY:
         return _gantry(source, a, b, c, d, step, history, k0, k1)

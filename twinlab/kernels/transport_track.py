@@ -23,7 +23,7 @@ from twinlab.kernels.transport_data import (
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
 _TWO = np.float32(2.0)
-_FAR = np.float32(1e9)
+_LEAST = np.float32(1e-9)
 _TINY = np.float32(1e-12)
 _UNIT = np.float32(ENERGY_UNIT_KEV)
 _PER_UNIT = np.float32(1.0 / ENERGY_UNIT_KEV)
@@ -43,14 +43,13 @@ _REGIONS = np.int64(65536)
 OUTSIDE = -1  # voxel index of a collision in the world's air
 GONE = -2  # and of a photon that has left the world
 VIRTUAL = -65536 * 3  # place of a collision that was none
+STRAIGHT = np.float32(2.0)  # cosine where the direction stays
 
 
 @njit(**INLINE)
 def inverse(d):
     """Reciprocal of a component of a direction; far, not infinite, for a ray along the other axes."""
-    if abs(d) < _TINY:
-        return math.copysign(_FAR, d)
-    return _ONE / d
+    return _ONE / math.copysign(max(abs(d), _LEAST), d)
 
 
 @njit(**INLINE)
@@ -170,15 +169,41 @@ def fly(x, y, z, u, v, w, iu, iv, iw, start, stop, depth, row, grid):
 
 
 @njit(**INLINE)
-def advance(x, y, z, u, v, w, row, f, depth, grid, tables):
+def approach(x, y, z, u, v, w, grid):
+    """What a flight needs to know before it starts.
+
+    Returns
+    -------
+    iu, iv, iw : float32
+        See :func:`inverse`.
+    start, stop : float32
+        Distances of entry to and exit from the grid box, mm; stop <= start when the flight misses it.
+    """
+    size = grid.size
+    iu, iv, iw = inverse(u), inverse(v), inverse(w)
+    start, stop = box(x, y, z, iu, iv, iw, _ZERO, _ZERO, _ZERO, size[0], size[1], size[2])
+    return iu, iv, iw, start, stop
+
+
+@njit(**INLINE)
+def ambience(row, f, grid, tables):
+    """Attenuation of the air around, mm-1."""
+    air = tables.cross[0, row, 0]
+    return (air + f * (tables.cross[0, row + 1, 0] - air)) * grid.air_density[0]
+
+
+@njit(**INLINE)
+def advance(x, y, z, u, v, w, iu, iv, iw, start, stop, air, row, depth, grid):
     """Travel to the next tentative collision, in the grid or in the air around it.
 
     Parameters
     ----------
     x, y, z, u, v, w : float32
         Position, mm, and direction.
-    row, f : int32, float32
-        Energy position.
+    iu, iv, iw, start, stop, air : float32
+        See :func:`approach` and :func:`ambience`.
+    row : int32
+        Energy step.
     depth : float32
         Mean free paths to go.
 
@@ -193,12 +218,7 @@ def advance(x, y, z, u, v, w, row, f, depth, grid, tables):
     top : float32
         Majorant there, mm-1.
     """
-    size = grid.size
     world = grid.world
-    iu, iv, iw = inverse(u), inverse(v), inverse(w)
-    start, stop = box(x, y, z, iu, iv, iw, _ZERO, _ZERO, _ZERO, size[0], size[1], size[2])
-    air = tables.cross[0, row, 0]
-    air = (air + f * (tables.cross[0, row + 1, 0] - air)) * grid.air_density[0]
     ambient = np.uint64(np.float32(grid.air_density[0]).view(np.uint32)) << _32
     missed = stop <= start
     if missed:
@@ -236,20 +256,18 @@ def fluoresce(pick, material, e, row, f, tables):
 
 
 @njit(**INLINE)
-def collide(
-    x, y, z, u, v, w, e, row, f, flat, record, top, b, c, d, turn, grid, tables, step, history, k0, k1
-):
+def interact(x, y, z, e, row, f, flat, record, top, b, c, d, grid, tables, step, history, k0, k1):
     """What happens at a tentative collision.
 
     Parameters
     ----------
-    x, y, z, u, v, w : float32
-        Position of the collision, mm, and direction.
+    x, y, z : float32
+        Position of the collision, mm.
     e : int64
         Energy, ``ENERGY_UNIT_KEV``.
     row, f, flat, record, top
         As from :func:`advance`.
-    b, c, d, turn : float32
+    b, c, d : float32
         Unused uniforms.
     step, history, k0, k1 : uint64
         Stream of more random numbers.
@@ -260,7 +278,8 @@ def collide(
         See :func:`locate`; negative in the air around, ``VIRTUAL`` when nothing happened.
     lost, left : int64
         Energy deposited there, and that of the photon after it: 0 when it is absorbed.
-    u, v, w : float32
+    cosine : float32
+        Of the angle by which the photon is scattered, ``STRAIGHT`` when it goes on.
     step : uint64
     """
     cross = tables.cross
@@ -269,15 +288,13 @@ def collide(
     total += f * (cross[material, row + 1, 0] - total)
     pick = b * top
     if pick >= total * density:
-        return np.int64(VIRTUAL), np.int64(0), e, u, v, w, step
+        return np.int64(VIRTUAL), np.int64(0), e, STRAIGHT, step
     pick /= density
     photo = cross[material, row, 1]
     photo += f * (cross[material, row + 1, 1] - photo)
     if pick < photo:
         left = fluoresce(pick / photo, material, e, row, f, tables)
-        if left > 0:
-            u, v, w = rotate(u, v, w, _TWO * c - _ONE, turn)
-        return place, e - left, left, u, v, w, step
+        return place, e - left, left, _TWO * c - _ONE, step
     energy = np.float32(e) * _UNIT
     inelastic = cross[material, row, 2]
     inelastic += f * (cross[material, row + 1, 2] - inelastic)
@@ -288,13 +305,32 @@ def collide(
             ratio, step = bound(energy, cosine, ratio, material, tables, step, history, k0, k1)
         left = min(np.int64(energy * ratio * _PER_UNIT), e)
         if left < _CUTOFF:
-            return place, e, np.int64(0), u, v, w, step
+            return place, e, np.int64(0), STRAIGHT, step
     else:
         area = cross[material, row, 3]
         area += f * (cross[material, row + 1, 3] - area)
         cosine, step = rayleigh(energy, area, tables.inverse_area[material], c, d, step, history, k0, k1)
-    u, v, w = rotate(u, v, w, cosine, turn)
-    return place, e - left, left, u, v, w, step
+    return place, e - left, left, cosine, step
+
+
+@njit(**INLINE)
+def collide(
+    x, y, z, u, v, w, e, row, f, flat, record, top, b, c, d, turn, grid, tables, step, history, k0, k1
+):
+    """:func:`interact`, and the new direction instead of the cosine; ``turn`` is an unused uniform."""
+    place, lost, left, cosine, step = interact(
+        x, y, z, e, row, f, flat, record, top, b, c, d, grid, tables, step, history, k0, k1
+    )
+    u, v, w = deflect(u, v, w, cosine, turn)
+    return place, lost, left, u, v, w, step
+
+
+@njit(**INLINE)
+def deflect(u, v, w, cosine, turn):
+    """Direction after a collision; no branch in it, so that a loop over photons is vectorised."""
+    a, b, c = rotate(u, v, w, min(cosine, _ONE), turn)
+    straight = cosine > _ONE
+    return u if straight else a, v if straight else b, w if straight else c
 
 
 @njit(**INLINE)

@@ -67,7 +67,7 @@ def angular(material: Material, energy_kev: np.ndarray) -> tuple[np.ndarray, np.
     area : (n,) float32
         Integral of F^2 over x^2 up to the largest x^2 of each energy, relative to its whole.
     inverse_area : (N_A,) float32
-        x^2 (1/angstrom^2) at even steps of that integral.
+        x^2 (1/angstrom^2) at even steps of 1 - (1 - that integral)^(1/4): dense where F is small.
     scatter : (N_X,) float32
         S(x) per gram-mole, over x up to ``X_MAX``.
 
@@ -82,7 +82,7 @@ def angular(material: Material, energy_kev: np.ndarray) -> tuple[np.ndarray, np.
     integral = np.concatenate([[0.0], np.cumsum(0.5 * (squared[1:] + squared[:-1]) * np.diff(x2))])
     integral /= integral[-1]
     area = np.interp((np.asarray(energy_kev) / KEV_ANGSTROM) ** 2, x2, integral)
-    inverse = np.interp(np.linspace(0.0, 1.0, N_A), integral, x2)
+    inverse = np.interp(1.0 - np.linspace(1.0, 0.0, N_A) ** 4, integral, x2)
     return area.astype(np.float32), inverse.astype(np.float32), scatter.astype(np.float32)
 
 

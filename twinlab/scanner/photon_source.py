@@ -9,7 +9,6 @@ import numpy as np
 from twinlab.kernels.sampling import alias_table
 from twinlab.kernels.transport_data import CUTOFF_KEV, ENERGY_MAX_KEV, Source
 from twinlab.kernels.transport_source import BEAM_VALUES, FIELD, GANTRY, STATION_VALUES
-from twinlab.scanner.beam import beam_fluence
 from twinlab.scanner.collimation import Beam, half_slope, passed
 from twinlab.scanner.models import NO_BOWTIE, Protocol
 from twinlab.schema import refuse
@@ -262,6 +261,10 @@ def protocol_beam(
     cone = None
     if scanner.tube.heel or (bowtie is not None and bowtie.varies_with_cone):
         cone = np.arcsin(sine * ((2 * np.arange(CONE_BINS) + 1) / CONE_BINS - 1))
+    from twinlab.scanner.beam import (
+        beam_fluence,
+    )  # here, because the tube's model takes half a second to load
+
     fluence = beam_fluence(protocol, bin_width_kev=BIN_WIDTH_KEV, fan_angle_rad=fan, cone_angle_rad=cone)
     values = fluence.values.reshape(-1, FAN_BINS, fluence.sizes["energy"])
     energy = fluence["energy"].values
