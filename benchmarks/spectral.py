@@ -135,9 +135,9 @@ def iodine(radius_mm: float) -> None:
 
 
 def decomposition(repeats: int = 5) -> None:
-    """Rays a second of the compiled loop at clinical counts, in processor time of this thread count."""
+    """Rays a second of a whole call of :func:`decompose` at clinical counts, with this number of threads."""
     protocol = thin(COUNTING)
-    views = trajectory(protocol, z_range_mm=(-0.1, 0.1)).isel(view=slice(0, 60))
+    views = trajectory(protocol, z_range_mm=(-0.1, 0.1)).isel(view=slice(0, 240))
     paths = ct.line_integrals(rods(100.0)[0], protocol, views)
     measured = measurements_of_bins(acquire_counts(paths, protocol, seed=1), protocol)
     decompose(measured)  # compiled, and the model's tables

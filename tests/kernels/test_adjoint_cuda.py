@@ -152,22 +152,9 @@ def test_kernel_in_the_simulator_is_the_transpose_of_the_projector_there(tmp_pat
     assert np.abs(found["back"] - exact).max() < CPU * np.abs(exact).max()
 
 
-@pytest.fixture
-def any_device(monkeypatch):
-    """numba-cuda asks the device for its compute capability even when it only compiles."""
-    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed (extra: test)")
-    pytest.importorskip("cuda.bindings.nvrtc", reason="nvidia-cuda-nvrtc is not installed (extra: test)")
-    from numba.cuda import dispatcher
-
-    class Device:
-        compute_capability = (9, 0)
-
-    monkeypatch.setattr(dispatcher, "get_current_device", lambda: Device)
-
-
 @pytest.mark.parametrize("capability", [(8, 0), (9, 0)], ids=["ampere", "hopper"])
 @pytest.mark.parametrize("name", ["forward", "adjoint"])
-def test_compiles_to_ptx_in_single_precision(any_device, name, capability):
+def test_compiles_to_ptx_in_single_precision(hopper, name, capability):
     from numba import cuda, float32, int64
 
     line, table, cube, volume = float32[::1], float32[:, ::1], float32[:, :, ::1], float32[:, :, :, ::1]

@@ -172,19 +172,6 @@ def test_gpu_equals_cpu():
     assert clinical_difference(views=984, plane=np.linspace(-95, 95, 256)) < CLINICAL_HU
 
 
-@pytest.fixture
-def hopper(monkeypatch):
-    """numba-cuda asks the device for its compute capability even when it only compiles."""
-    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed (extra: test)")
-    pytest.importorskip("cuda.bindings.nvrtc", reason="nvidia-cuda-nvrtc is not installed (extra: test)")
-    from numba.cuda import dispatcher
-
-    class Device:
-        compute_capability = (9, 0)
-
-    monkeypatch.setattr(dispatcher, "get_current_device", lambda: Device)
-
-
 def signature(kernel: Any) -> tuple[Any, ...]:
     """Types that the kernel is launched with."""
     from numba import boolean, float32, int64

@@ -33,19 +33,6 @@ def case():
     return rng.random((2, 8, 9, 10), dtype=np.float32), scan
 
 
-@pytest.fixture
-def hopper(monkeypatch):
-    """numba-cuda asks the device for its compute capability even when it only compiles."""
-    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed (extra: test)")
-    pytest.importorskip("cuda.bindings.nvrtc", reason="nvidia-cuda-nvrtc is not installed (extra: test)")
-    from numba.cuda import dispatcher
-
-    class Device:
-        compute_capability = (9, 0)
-
-    monkeypatch.setattr(dispatcher, "get_current_device", lambda: Device)
-
-
 def test_compiles_to_ptx_in_single_precision(hopper):
     from numba import cuda, float32
 
