@@ -36,6 +36,15 @@ def scene(values: np.ndarray, sd: np.ndarray, *, density: np.ndarray | None = No
     return table.assign(maps), phantom
 
 
+def test_gas_does_not_stretch_the_levels():
+    """Voxels of gas hold doses of single events, far above those of tissue: levels end with the tissue's."""
+    values = np.full((20, 20, 20), 4.0)
+    density = np.ones((20, 20, 20))
+    values[5], density[5] = 600.0, 0.0012
+    out = dose.dose_volume_histogram(*scene(values, np.zeros_like(values), density=density))
+    assert float(out["dose_level"][-1]) == 4.0
+
+
 @pytest.fixture(scope="module")
 def ramp():
     """Organ 1: doses 0.0025, 0.0075 ... 9.9975 / 10 of each once (a ramp from 0 to 10 mGy); organ 2: 4 mGy."""

@@ -7,7 +7,7 @@ import pytest
 
 from twinlab import dose
 from twinlab.phantom import assemble
-from twinlab.scanner import load_protocol
+from twinlab.scanner import current_of_slices, load_protocol, trajectory
 from twinlab.schema import InputError
 from twinlab.variables import VARIABLES
 
@@ -127,6 +127,22 @@ def test_a_run_scaled_to_the_published_ctdi_has_its_index(run, phantom, protocol
     assert float(out["dlp_sd"]) == 0.0
     relative = float(index["ctdi_w_sd"] / index["ctdi_w"])
     assert out.attrs["output_factor_relative_sd"] == pytest.approx(relative)
+
+
+def test_current_of_a_trajectory(run, phantom, protocol, index):
+    """CTDIvol, DLP and SSDE follow the current of the scan, not the protocol's; more where there is more of it."""
+    path = trajectory(protocol, z_range_mm=(40.0, 160.0))
+    ma = protocol.tube_current_ma
+    path = current_of_slices(path, z_mm=[90.0, 110.0], tube_current_ma=[ma, 3 * ma])
+    weight = path["tube_current"].to_numpy()
+    bare = run.drop_vars(["dose", "dose_sd"])
+    scan = bare.assign_attrs(effective_mas=protocol.effective_mas * weight.mean() / ma)
+    one = dose.quantities(bare, phantom, protocol, sex="male", ctdi=index)
+    out = dose.quantities(scan, phantom, protocol, sex="male", ctdi=index, trajectory=path)
+    assert float(out["dlp"] / one["dlp"]) == pytest.approx(weight.mean() / ma)
+    ends = [float((out["ctdi_vol"] / one["ctdi_vol"]).sel(z=z, method="nearest")) for z in (50.0, 150.0)]
+    # beams of slices 40 mm from the ramp still see some of its 20 mm
+    assert ends == pytest.approx([1.0, 3.0], rel=0.05)
 
 
 def test_organ_dose_is_near_ssde(everything):

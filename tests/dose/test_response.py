@@ -12,7 +12,7 @@ from twinlab import dose
 from twinlab.dose.cells import Cells, weights
 from twinlab.dose.until import BLOCK
 from twinlab.phantom import assemble
-from twinlab.scanner import automatic_exposure, load_protocol
+from twinlab.scanner import automatic_exposure, current_of_slices, load_protocol, trajectory
 from twinlab.schema import InputError, check
 
 RANGE = (60.0, 180.0)
@@ -73,7 +73,6 @@ def test_as_a_full_run(response, phantom, protocol, change):
     elif change == "modulated":
         protocol, path = automatic_exposure(phantom, load_protocol("abdomen_pelvis"), z_range_mm=RANGE)
         more = {"trajectory": path}
-        response = response.assign_attrs(isocentre_x_mm=path.attrs["isocentre_x_mm"])
     elif change == "closing blades":
         more = {"dynamic_collimation": True}
     full = dose.simulate(
@@ -96,6 +95,18 @@ def test_labelled_and_linear(response, protocol):
     twice = dose.from_response(response, protocol.replace(tube_current_ma=400.0), z_range_mm=RANGE)
     np.testing.assert_allclose(twice.organ_dose, 2 * one.organ_dose, rtol=1e-12)
     np.testing.assert_allclose(twice.organ_dose_sd, 2 * one.organ_dose_sd, rtol=1e-12)
+
+
+def test_the_mas_of_a_trajectory(response, protocol):
+    """Its current counts, not the protocol's, and is told as effective mAs."""
+    path = trajectory(protocol, z_range_mm=RANGE)
+    path = current_of_slices(path, z_mm=[0.0], tube_current_ma=[2.5 * protocol.tube_current_ma])
+    one = dose.from_response(response, protocol, z_range_mm=RANGE)
+    more = dose.from_response(response, protocol, z_range_mm=RANGE, trajectory=path)
+    # sums of 2e4 numbers in single precision: 6e-8 times the root of their number
+    np.testing.assert_allclose(more.organ_dose, 2.5 * one.organ_dose, rtol=1e-5)
+    assert one.attrs["effective_mas"] == pytest.approx(protocol.effective_mas)
+    assert more.attrs["effective_mas"] == pytest.approx(2.5 * protocol.effective_mas)
 
 
 def test_two_voltages(response, phantom):
@@ -121,6 +132,22 @@ def test_refusals(response, phantom, protocol):
         dose.from_response(response, protocol, z_range_mm=(-100.0, 180.0))
     with pytest.raises(InputError, match="histories"):
         dose.response_matrix(phantom, protocol, z_range_mm=RANGE, histories=1000)
+    path = trajectory(protocol, z_range_mm=RANGE)
+    with pytest.raises(InputError, match="gantry_tilt_deg: expected 0"):
+        dose.from_response(
+            response, protocol, z_range_mm=RANGE, trajectory=path.assign_attrs(gantry_tilt_deg=15.0)
+        )
+    moved = response.assign_attrs(isocentre_x_mm=30.0)
+    with pytest.raises(InputError, match="isocentre_x_mm"):
+        dose.from_response([response, moved], protocol, z_range_mm=RANGE)
+    other = response.assign(organ_mass=response["organ_mass"] * 2)
+    with pytest.raises(InputError, match="one phantom"):
+        dose.from_response([response, other], protocol, z_range_mm=RANGE)
+    with pytest.raises(InputError, match="several"):
+        dose.from_response([], protocol, z_range_mm=RANGE)
+    for wrong in ({"z_range_mm": (900.0, 950.0)}, {"isocentre_mm": (np.nan, 0.0)}, {"output_factor": 0.0}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            dose.response_matrix(phantom, protocol, **{"z_range_mm": RANGE, "histories": 1_000_000, **wrong})
     narrow = dose.response_matrix(phantom, protocol, z_range_mm=RANGE, histories=2_000_000, max_width_mm=20.0)
     with pytest.raises(InputError, match="beam"):
         dose.from_response(narrow, protocol.replace(mode="axial", pitch=1.0), z_range_mm=RANGE)
@@ -148,6 +175,7 @@ def test_until_the_goal(phantom, protocol):
     reached = (sure.organ_dose_sd / sure.organ_dose).set_index(organ_id="organ_name")
     assert all(float(reached.sel(organ_id=organ)) <= value for organ, value in goal.items())
     assert sure.attrs["histories"] < 20_000_000
+    assert sure.attrs["until"] == "core 0.6 %, end 2 %"
     assert sure.attrs["histories"] % BLOCK == 0
     whole = dose.simulate(
         phantom, protocol, z_range_mm=RANGE, histories=sure.attrs["histories"], voxel_map=False
@@ -162,3 +190,28 @@ def test_until_the_goal(phantom, protocol):
 def test_beam_beside_the_patient(phantom, protocol):
     with pytest.raises(InputError, match="isocentre"):
         dose.simulate(phantom, protocol, z_range_mm=RANGE, histories=10_000, isocentre_mm=(2000.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("histories", 2e4),
+        ("histories", float("nan")),
+        ("seed", -1),
+        ("output_factor", float("nan")),
+        ("output_factor", -1.0),
+        ("isocentre_mm", (float("nan"), 0.0)),
+        ("isocentre_mm", (3.0,)),
+        ("relative_mas", np.zeros(3431)),
+        ("extend_mm", -5.0),
+        ("block", -1),
+        ("until", ["core"]),
+        ("start_angle_deg", float("nan")),
+    ],
+)
+def test_wrong_settings(phantom, protocol, name, value):
+    """One line that names what is wrong, before any transport."""
+    options = {"z_range_mm": RANGE, "histories": 20_000, "voxel_map": False, name: value}
+    with pytest.raises(InputError, match="angles" if name == "start_angle_deg" else name) as caught:
+        dose.simulate(phantom, protocol, **options)
+    assert "\n" not in str(caught.value)

@@ -40,6 +40,11 @@ class ScanRuns:
     mas: float
     """Of the first tube, both voltages together where it switches."""
 
+    def effective_mas(self, protocol: Protocol) -> float:
+        """Mean over the scan of mAs per rotation over pitch, first tube: what CTDIvol goes with."""
+        rotations = float(self.view[:, 2].sum()) / (2.0 * np.pi)
+        return self.mas / rotations / protocol.pitch
+
 
 def stations(
     protocol: Protocol,
@@ -87,7 +92,7 @@ def path_stations(protocol: Protocol, path: xr.Dataset) -> tuple[np.ndarray, flo
     Raises
     ------
     InputError
-        No trajectory.
+        No trajectory, or a ``tube_current`` that is negative, undefined or 0 in all views.
     """
     check(path, "view_angle", "source_z", where="dose: trajectory")
     views = int(path.attrs.get("views_per_rotation", protocol.scanner.views_per_rotation))
@@ -103,7 +108,14 @@ def path_stations(protocol: Protocol, path: xr.Dataset) -> tuple[np.ndarray, flo
         axis=1,
     )
     if "tube_current" in path:
-        return view, float(path["tube_current"].to_numpy().sum()) * protocol.rotation_time_s / views
+        current = path["tube_current"].to_numpy()
+        if not ((current >= 0.0).all() and 0.0 < current.sum() < math.inf):
+            refuse(
+                "dose: tube_current of the trajectory",
+                "0 mA or more in every view, not all 0",
+                f"{current.min():g} to {current.max():g} mA",
+            )
+        return view, float(current.sum()) * protocol.rotation_time_s / views
     return view, protocol.mas * n / views
 
 
@@ -136,10 +148,10 @@ def tube_runs(
     """
     if weight is not None:
         weight = np.asarray(weight, float)
-        if weight.shape != (len(view),) or not (np.isfinite(weight).all() and weight.min() >= 0.0):
-            refuse(
-                "relative_mas", f"one value per view ({len(view)}), none negative", f"shape {weight.shape}"
-            )
+        fits = weight.shape == (len(view),)
+        if not (fits and np.isfinite(weight).all() and weight.min() >= 0.0 and weight.max() > 0.0):
+            got = f"{weight.min():g} to {weight.max():g}" if fits else f"shape {weight.shape}"
+            refuse("relative_mas", f"one value per view ({len(view)}), none negative and not all 0", got)
     plain = protocol if protocol.second_kv is None else protocol.replace(second_kv=None)
     if protocol.second_kv is not None and protocol.scanner.second_source is not None:
         ahead = np.zeros(4)
@@ -262,8 +274,12 @@ def scan_runs(
     Raises
     ------
     InputError
-        A trajectory and angles, two modulations, or no range.
+        No Protocol, a trajectory and angles, angles that are not finite, two modulations, or no range.
     """
+    if not isinstance(protocol, Protocol):
+        refuse("dose: protocol", "a Protocol (twinlab.scanner.load_protocol)", type(protocol).__name__)
+    if not math.isfinite(start_angle_deg) or not math.isfinite(end_angle_deg or 0.0):
+        refuse("dose: angles", "finite degrees", (start_angle_deg, end_angle_deg))
     if trajectory is None:
         view, mas = stations(
             protocol, z_range_mm=z_range_mm, start_angle_deg=start_angle_deg, end_angle_deg=end_angle_deg
@@ -275,6 +291,31 @@ def scan_runs(
     kv = trajectory["tube_kv"].values if "tube_kv" in trajectory else None
     runs = tube_runs(protocol, view, mas, weight=path_weight(trajectory, relative_mas), tube_kv=kv)
     return ScanRuns(runs, view, mas)
+
+
+def check_range(phantom: xr.Dataset, z_range_mm: tuple[float, float], dz_mm: float, where: str) -> None:
+    """Refuse an imaged range beside the phantom."""
+    z = phantom["z"].values
+    low, high = float(z[0]) - dz_mm / 2, float(z[-1]) + dz_mm / 2
+    if not (z_range_mm[1] > low and z_range_mm[0] < high):
+        refuse(f"{where}: z_range_mm", f"a range that meets the phantom, {low:g} to {high:g} mm", z_range_mm)
+
+
+def check_isocentre(
+    phantom: xr.Dataset, protocol: Protocol, isocentre_mm: tuple[float, float], where: str
+) -> None:
+    """Refuse what is no place (photons would start nowhere), or a fan that does not meet the phantom's box."""
+    if len(isocentre_mm) != 2 or not np.isfinite(np.asarray(isocentre_mm, float)).all():
+        refuse(f"{where}: isocentre_mm", "(x, y) in mm, finite", isocentre_mm)
+    reach = protocol.scanner.scan_fov_mm / 2
+    for axis, centre in zip("xy", isocentre_mm, strict=True):
+        low, high = float(phantom[axis][0]), float(phantom[axis][-1])
+        if centre + reach < low or centre - reach > high:
+            refuse(
+                f"{where}: isocentre_mm ({axis})",
+                f"a beam that meets the phantom, which reaches from {low:.4g} to {high:.4g} mm",
+                f"{centre:g} mm, with a scan field of {2 * reach:.4g} mm",
+            )
 
 
 def default_isocentre(phantom: xr.Dataset) -> tuple[float, float]:

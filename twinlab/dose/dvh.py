@@ -38,7 +38,7 @@ def dose_volume_histogram(
     organs : sequence of str, optional
         Names; all of the dose's organs by default.
     levels_mgy : sequence of float, optional
-        Ascending dose levels; by default 101 from 0 to the largest dose among the organs.
+        Ascending dose levels; by default 101 from 0 to the largest dose among the organs, gas left out.
     volume_percent : sequence of float
         For D_x: doses that these percentages of the volume exceed.
     threshold_mgy : sequence of float
@@ -67,15 +67,19 @@ def dose_volume_histogram(
     ICRU Report 83 (2010), section 3 (D_x, V_x, near maximum D2).
     """
     ids, names = _check(dose, phantom, organs)
-    levels = _levels(dose, levels_mgy)
     solid = (phantom["density"].values >= GAS_G_CM3) & np.isfinite(dose["dose"].values)
     voxel_cm3 = float(np.prod(check_phantom(phantom, where="dose_volume_histogram"))) / 1000.0
     percent, threshold = (np.asarray(v, float) for v in (volume_percent, threshold_mgy))
+    if not ((percent >= 0) & (percent <= 100)).all():
+        refuse("dose_volume_histogram: volume_percent", "0 to 100 %", volume_percent)
+    if not np.isfinite(threshold).all():
+        refuse("dose_volume_histogram: threshold_mgy", "finite doses", threshold_mgy)
     # voxels once in the order of their organs: organs are then slices
     voxels = np.flatnonzero(solid & np.isin(phantom["organ"].values, ids))
     organ = phantom["organ"].values.ravel()[voxels]
     order = np.argsort(organ, kind="stable")
     doses, noise = (dose[k].values.ravel()[voxels[order]].astype(float) for k in ("dose", "dose_sd"))
+    levels = _levels(doses, levels_mgy)
     low, high = (np.searchsorted(organ[order], ids, side) for side in ("left", "right"))
     columns: dict[str, list[Any]] = {}
     for first, last in zip(low, high, strict=True):
@@ -116,14 +120,15 @@ def _check(
     table = {str(n): int(i) for i, n in zip(dose["organ_id"].values, dose["organ_name"].values, strict=True)}
     names = list(table) if organs is None else [str(n) for n in organs]
     unknown = [n for n in names if n not in table]
-    if unknown:
+    if unknown or not names:
         refuse(f"{where}: organs", f"names among {', '.join(table)}", unknown)
     return np.array([table[n] for n in names]), names
 
 
-def _levels(dose: xr.Dataset, given: Sequence[float] | np.ndarray | None) -> np.ndarray:
+def _levels(doses: np.ndarray, given: Sequence[float] | np.ndarray | None) -> np.ndarray:
+    """As given, or up to the largest of the doses that count: gas would stretch the axis a hundredfold."""
     if given is None:
-        return np.linspace(0.0, max(float(np.nanmax(dose["dose"].values)), 1e-12), 101)
+        return np.linspace(0.0, max(float(doses.max(initial=0.0)), 1e-12), 101)
     levels = np.asarray(given, float)
     if levels.ndim != 1 or levels.size < 2 or not (np.diff(levels) > 0).all():
         refuse("dose_volume_histogram: levels_mgy", "two or more ascending doses", given)

@@ -11,7 +11,7 @@ import xarray as xr
 from twinlab.dose.ctdi_phantom import SIZES_CM, Chamber, chamber_kerma, holes_mm
 from twinlab.scanner import Protocol, Scanner
 from twinlab.scanner.geometry import n_rotations
-from twinlab.schema import label, refuse
+from twinlab.schema import check, label, refuse
 
 
 def one_rotation(
@@ -215,6 +215,7 @@ def with_reference(result: xr.Dataset, ctdi_w_mgy: float | None, note: str) -> x
 
 def output_factor(ctdi_result: xr.Dataset) -> float:
     """Factor from the modelled tube's output to the published one; 1.0 when none is published."""
+    check(ctdi_result, "output_factor", where="output_factor: ctdi_result (of dose.ctdi)")
     return float(ctdi_result["output_factor"])
 
 
@@ -241,9 +242,17 @@ def ctdi_vol(
     Raises
     ------
     InputError
-        The result is for another beam.
+        The result is for another beam, or the protocol has two voltages.
     """
+    check(ctdi_result, "ctdi_w", "output_factor", where="ctdi_vol: ctdi_result (of dose.ctdi)")
+    if protocol.second_kv is not None:
+        refuse(
+            "ctdi_vol: protocol",
+            "one voltage (CTDIvol of two is the sum over both, each with its own ctdi and mAs)",
+            f"{protocol.kv:g} and {protocol.second_kv:g} kV in {protocol.key}",
+        )
     for name, value in (
+        ("scanner", protocol.scanner.key),
         ("kv", protocol.kv),
         ("phantom_cm", protocol.ctdi_phantom_cm),
         ("bowtie", protocol.bowtie),
@@ -257,7 +266,14 @@ def ctdi_vol(
             )
     if output_factor is None:
         output_factor = float(ctdi_result["output_factor"]) if published else 1.0
+    if not 0.0 < output_factor < math.inf:
+        refuse("ctdi_vol: output_factor", "above 0", output_factor)
     return float(ctdi_result["ctdi_w"]) * output_factor * protocol.effective_mas / 100.0
+
+
+def scan_effective_mas(dose: xr.Dataset, protocol: Protocol) -> float:
+    """Effective mAs of the scan that gave a dose: a trajectory's tube current may differ from the protocol's."""
+    return float(dose.attrs.get("effective_mas", protocol.effective_mas))
 
 
 def dlp(protocol: Protocol, ctdi_result: xr.Dataset, *, z_range_mm: tuple[float, float]) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from twinlab.dose.indices import ctdi, ctdi_vol, with_reference
+from twinlab.dose.indices import ctdi, ctdi_vol, scan_effective_mas, with_reference
 from twinlab.scanner import Protocol, Scanner
 from twinlab.schema import check, label, refuse
 
@@ -64,10 +64,10 @@ def per_output(dose: xr.Dataset, protocol: Protocol, index: xr.Dataset) -> xr.Da
     Returns
     -------
     Dataset
-        ``organ_dose_per_100mas`` [mGy], per 100 effective mAs (mAs / pitch), and ``organ_dose_per_ctdivol``,
-        mGy per mGy, both with ``_sd``. The latter does not depend on the output factor. The uncertainties join
-        those of the organ dose and of CTDIw where it takes part. attrs: ctdi_vol_mgy, effective_mas,
-        output_factor.
+        ``organ_dose_per_100mas`` [mGy], per 100 effective mAs (mAs / pitch, mean over the scan), and
+        ``organ_dose_per_ctdivol``, mGy per mGy, both with ``_sd``. The latter does not depend on the output
+        factor. The uncertainties join those of the organ dose and of CTDIw where it takes part. attrs:
+        ctdi_vol_mgy, effective_mas, output_factor.
 
     Raises
     ------
@@ -81,12 +81,13 @@ def per_output(dose: xr.Dataset, protocol: Protocol, index: xr.Dataset) -> xr.Da
     """
     check(dose, "organ_dose", "organ_dose_sd", where="per_output")
     factor = float(dose.attrs.get("output_factor", 1.0))
-    volume = ctdi_vol(protocol, index, output_factor=factor)
+    effective_mas = scan_effective_mas(dose, protocol)
+    volume = ctdi_vol(protocol, index, output_factor=factor) * effective_mas / protocol.effective_mas
     value, sd = dose["organ_dose"].to_numpy(), dose["organ_dose_sd"].to_numpy()
     own = np.divide(sd, value, out=np.zeros_like(sd), where=value > 0)
     of_index = float(index["ctdi_w_sd"] / index["ctdi_w"])
     joined = np.hypot(own, of_index)
-    per_mas = value * 100.0 / protocol.effective_mas
+    per_mas = value * 100.0 / effective_mas
     calibrated = factor != 1.0  # then the simulated CTDIw is in the scale of the dose
     values = {
         "organ_dose_per_100mas": per_mas,
@@ -101,7 +102,7 @@ def per_output(dose: xr.Dataset, protocol: Protocol, index: xr.Dataset) -> xr.Da
         {name: label(name, v, coords) for name, v in values.items()},
         attrs={
             "ctdi_vol_mgy": volume,
-            "effective_mas": protocol.effective_mas,
+            "effective_mas": effective_mas,
             "output_factor": factor,
             "phantom_cm": index.attrs["phantom_cm"],
         },

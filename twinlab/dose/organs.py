@@ -10,37 +10,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from twinlab.dose.beam import default_isocentre, scan_runs, scan_source
+from twinlab.dose.beam import check_isocentre, check_range, default_isocentre, scan_runs, scan_source
 from twinlab.dose.body import SCATTER_MM
 from twinlab.dose.engine import Engine
-from twinlab.dose.scoring import check_histories, scored_dose
+from twinlab.dose.scoring import check_histories, check_seed, scored_dose
 from twinlab.kernels.device import Device
 from twinlab.kernels.transport_data import Source
 from twinlab.phantom import check_phantom
 from twinlab.scanner import Protocol
-from twinlab.schema import refuse
-
-
-def _check(phantom: xr.Dataset, z_range_mm: tuple[float, float], dz: float) -> None:
-    z = phantom["z"].values
-    low, high = float(z[0]) - dz / 2, float(z[-1]) + dz / 2
-    if not (z_range_mm[1] > low and z_range_mm[0] < high):
-        refuse(
-            "dose.simulate: z_range_mm", f"a range that meets the phantom, {low:g} to {high:g} mm", z_range_mm
-        )
-
-
-def _check_isocentre(phantom: xr.Dataset, protocol: Protocol, isocentre_mm: tuple[float, float]) -> None:
-    """The fan has to meet the phantom's box, and the tube to turn outside the body's."""
-    reach = protocol.scanner.scan_fov_mm / 2
-    for axis, centre in zip("xy", isocentre_mm, strict=True):
-        low, high = float(phantom[axis][0]), float(phantom[axis][-1])
-        if centre + reach < low or centre - reach > high:
-            refuse(
-                f"dose.simulate: isocentre_mm ({axis})",
-                f"a beam that meets the phantom, which reaches from {low:.4g} to {high:.4g} mm",
-                f"{centre:g} mm, with a scan field of {2 * reach:.4g} mm",
-            )
 
 
 def simulate(
@@ -125,9 +102,9 @@ def simulate(
     Dataset
         ``organ_dose``, ``organ_dose_sd``, ``organ_mass``, ``organ_coverage``, ``organ_cut`` by organ_id
         (with coordinate ``organ_name``), ``dose`` and ``dose_sd`` (z, y, x) in mGy, for the mAs of the
-        protocol. ``dose`` is NaN outside the body. attrs: histories, seed, mas (of the first tube), second_mas
-        (of a second source), photons, output_factor, isocentre, start and end angle, emitted_kev =
-        deposited_kev + deposited_air_kev + escaped_kev, seconds.
+        protocol. ``dose`` is NaN outside the body. attrs: histories, seed, mas (whole scan, first tube),
+        effective_mas (its mean per rotation over pitch), second_mas (of a second source), photons, output_factor,
+        isocentre, start and end angle, emitted_kev = deposited_kev + deposited_air_kev + escaped_kev, seconds.
 
     Raises
     ------
@@ -143,7 +120,8 @@ def simulate(
     started = time.perf_counter()
     spacing = check_phantom(phantom, where="dose.simulate")
     check_histories(histories, "dose.simulate")
-    _check(phantom, z_range_mm, spacing[0])
+    check_seed(seed, "dose.simulate")
+    check_range(phantom, z_range_mm, spacing[0], "dose.simulate")
     scan = scan_runs(
         protocol,
         z_range_mm=z_range_mm,
@@ -154,12 +132,12 @@ def simulate(
     )
     told: dict[Any, Any] = {} if trajectory is None else trajectory.attrs
     if isocentre_mm is not None:
-        isocentre = float(isocentre_mm[0]), float(isocentre_mm[1])
+        isocentre = isocentre_mm
     elif trajectory is not None:
         isocentre = float(told.get("isocentre_x_mm", 0.0)), float(told.get("isocentre_y_mm", 0.0))
     else:
         isocentre = default_isocentre(phantom)
-    _check_isocentre(phantom, protocol, isocentre)
+    check_isocentre(phantom, protocol, isocentre, "dose.simulate")
     radius = protocol.scanner.source_to_isocentre_mm
 
     def source_in(corner: np.ndarray, size: np.ndarray) -> tuple[Source, float, float]:
@@ -192,9 +170,10 @@ def simulate(
     second = {"second_mas": scan.mas} if scan.runs[-1].protocol.scanner.key != protocol.scanner.key else {}
     return out.assign_attrs(
         mas=float(scan.mas),
+        effective_mas=scan.effective_mas(protocol),
         **second,
-        isocentre_x_mm=isocentre[0],
-        isocentre_y_mm=isocentre[1],
+        isocentre_x_mm=float(isocentre[0]),
+        isocentre_y_mm=float(isocentre[1]),
         z_low_mm=float(z_range_mm[0]),
         z_high_mm=float(z_range_mm[1]),
         start_angle_deg=math.degrees(float(scan.view[0, 0])),

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from twinlab.dose.body import MGY_PER_KEV_G, SCATTER_MM
-from twinlab.dose.scoring import check_histories, scored_dose
+from twinlab.dose.scoring import check_histories, check_seed, scored_dose
 from twinlab.kernels.transport_data import CUTOFF_KEV, Source
 from twinlab.phantom import check_phantom
 from twinlab.phantom.build import AIR_DENSITY_G_CM3, EXTENSION
@@ -201,6 +201,7 @@ def simulate_projection(
     where = "dose.simulate_projection"
     check_phantom(phantom, where=where)
     check_histories(histories, where)
+    check_seed(seed, where)
     field = projection_field(setup, field_mm=field_mm, field_distance_mm=field_distance_mm)
     if kap_mgy_cm2 is not None:
         if output_factor != 1.0 or not kap_mgy_cm2 > 0.0:

@@ -14,13 +14,15 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
-from twinlab.dose.beam import default_isocentre
+from twinlab.dose.beam import check_isocentre, check_range, default_isocentre
 from twinlab.dose.body import MGY_PER_KEV_G, SCATTER_MM, organ_masses, scored_body, transport_inputs
 from twinlab.dose.cells import Cells
+from twinlab.dose.scoring import check_histories, check_output_factor, check_seed
 from twinlab.kernels.transport import mean_sd
 from twinlab.kernels.transport_cells import run_cells
 from twinlab.kernels.transport_data import Source
 from twinlab.kernels.transport_source import BEAM_VALUES
+from twinlab.phantom import check_phantom
 from twinlab.scanner import Protocol
 from twinlab.scanner.collimation import half_slope
 from twinlab.scanner.geometry import over_range_mm
@@ -95,7 +97,13 @@ def response_matrix(
        MDCT scans. Med Phys 37:1816. There one number for a scan; here one for every part of its path.
     """
     started = time.perf_counter()
-    scored = scored_body(phantom, extend_mm=SCATTER_MM, where="dose.response_matrix")
+    spacing = check_phantom(phantom, where="dose.response_matrix")
+    check_histories(histories, "dose.response_matrix")
+    check_seed(seed, "dose.response_matrix")
+    check_output_factor(output_factor, "dose.response_matrix")
+    check_range(phantom, z_range_mm, spacing[0], "dose.response_matrix")
+    isocentre = default_isocentre(phantom) if isocentre_mm is None else isocentre_mm
+    check_isocentre(phantom, protocol, isocentre, "dose.response_matrix")
     widest = _widest(protocol, max_width_mm)
     for length, sectors in CELLS:
         cells = _cells(widest, z_range_mm, cell_mm or length, n_sector or sectors)
@@ -106,7 +114,7 @@ def response_matrix(
     else:
         least = LEAST_HISTORIES * number
         refuse("dose.response_matrix: histories", f"{least} or more for {number} cells", histories)
-    isocentre = default_isocentre(phantom) if isocentre_mm is None else isocentre_mm
+    scored = scored_body(phantom, extend_mm=SCATTER_MM, where="dose.response_matrix")
     reach = float(np.ptp(cells.z_mm)) + protocol.scanner.source_to_isocentre_mm
     tables, grid = transport_inputs(scored, reach_mm=reach)
     source, photons = _cell_source(widest, cells, scored.corner_mm, isocentre)
@@ -170,7 +178,7 @@ def _cells(widest: Protocol, z_range_mm: tuple[float, float], cell_mm: float, n_
     low, high = (float(z) for z in z_range_mm)
     if not (math.isfinite(low) and math.isfinite(high) and high > low):
         refuse("dose.response_matrix: z_range_mm", "(lower, upper) in mm", z_range_mm)
-    if cell_mm <= 0 or n_sector < 4:
+    if not (0.0 < cell_mm < math.inf and n_sector >= 4):
         refuse("dose.response_matrix: cells", "a length above 0 and 4 sectors or more", (cell_mm, n_sector))
     reach = over_range_mm(widest.replace(mode="helical", pitch=MAX_PITCH)) + widest.collimation_mm / 2
     n = math.ceil((high - low + 2 * reach) / cell_mm) + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from numbers import Real
 
 import numpy as np
 import xarray as xr
@@ -93,7 +94,7 @@ def risk_per_100_mgy(site: str, *, sex: str, age: float) -> float:
     ages, by_age, _ = _tables()
     if site not in by_age[sex]:
         refuse("risk_per_100_mgy: site", f"one of {', '.join(by_age[sex])} for {sex}", repr(site))
-    if not ages[0] <= age <= ages[-1]:
+    if not isinstance(age, Real) or not ages[0] <= age <= ages[-1]:
         refuse("risk_per_100_mgy: age", f"{ages[0]:g} to {ages[-1]:g} years, the table's", age)
     return float(np.interp(age, ages, by_age[sex][site]))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -27,9 +29,21 @@ LEAST_HISTORIES = 1000
 
 
 def check_histories(histories: int, where: str) -> None:
-    """Refuse runs whose uncertainty would mean nothing."""
-    if histories < LEAST_HISTORIES:
-        refuse(f"{where}: histories", f"{LEAST_HISTORIES} or more", histories)
+    """Refuse runs whose uncertainty would mean nothing, and numbers that are no count of histories."""
+    if not isinstance(histories, Integral) or histories < LEAST_HISTORIES:
+        refuse(f"{where}: histories", f"a whole number of {LEAST_HISTORIES} or more", repr(histories))
+
+
+def check_output_factor(output_factor: float, where: str) -> None:
+    """Refuse factors that no tube can have."""
+    if not 0.0 < output_factor < math.inf:
+        refuse(f"{where}: output_factor", "above 0", output_factor)
+
+
+def check_seed(seed: int, where: str) -> None:
+    """Refuse what the generator does not take."""
+    if not isinstance(seed, Integral) or not 0 <= seed < 2**64:
+        refuse(f"{where}: seed", "a whole number from 0 to 2**64 - 1", repr(seed))
 
 
 def scored_dose(
@@ -71,6 +85,12 @@ def scored_dose(
     """
     engine = engine or Engine()
     engine.check(where)
+    check_histories(histories, where)
+    check_output_factor(output_factor, where)
+    if not 0.0 <= extend_mm < math.inf:
+        refuse(f"{where}: extend_mm", "0 mm or more", extend_mm)
+    if block is not None and block < 1:
+        refuse(f"{where}: block", "1 voxel or more", block)
     scored = scored_body(phantom, extend_mm=extend_mm, where=where)
     if until is not None:
         check_goal(until, list(scored.region_of()), where)
@@ -100,6 +120,8 @@ def scored_dose(
         tally = run_until(followed, goals, most=histories, show=progress is None)
     photons = photons * output_factor
     out = _organ_doses(scored, tally, photons, z_range_mm)
+    if until is not None:
+        out.attrs["until"] = ", ".join(f"{organ} {100 * goal:g} %" for organ, goal in until.items())
     if voxel_map:
         out = out.assign(_maps(scored, tally, photons).data_vars)
     emitted, escaped, air, deposited = (tally.energy[:4] * ENERGY_UNIT_KEV).tolist()

@@ -52,7 +52,7 @@ def ssde_factor(dw_mm: ArrayLike, *, phantom_cm: int, region: str = "body") -> N
             repr(region),
         )
     dw = np.asarray(dw_mm, float)
-    if not (dw > 0).all():
+    if not ((dw > 0) & np.isfinite(dw)).all():
         refuse("ssde_factor: dw_mm", "positive diameters", dw_mm)
     a, b = SSDE[phantom_cm]
     return a * np.exp(-b * dw / 10.0)

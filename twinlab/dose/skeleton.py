@@ -77,12 +77,8 @@ def bone_response(target: str, site: str, energy_kev: np.ndarray) -> np.ndarray:
         refuse("bone_response", f"one of {sorted(table)}", (target, site))
     energy = np.asarray(energy_kev, float)
     known, values = table[target, site]
-    if energy.min() < known[0] or energy.max() > known[-1]:
-        refuse(
-            "bone_response: energy_kev",
-            f"{known[0]:g} to {known[-1]:g} keV",
-            f"{energy.min():g} to {energy.max():g}",
-        )
+    if not (energy.size and (energy >= known[0]).all() and (energy <= known[-1]).all()):
+        refuse("bone_response: energy_kev", f"{known[0]:g} to {known[-1]:g} keV", energy_kev)
     return np.exp(np.interp(np.log(energy), np.log(known), np.log(values)))
 
 

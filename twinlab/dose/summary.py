@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from twinlab.dose.beam import path_weight
 from twinlab.dose.conversion import effective_dose_from_dlp
 from twinlab.dose.dvh import dose_volume_histogram
 from twinlab.dose.effective import effective_dose_one_sex
 from twinlab.dose.fetal import FETUS, UTERUS, fetal_dose
-from twinlab.dose.indices import ctdi_vol, output_factor
+from twinlab.dose.indices import ctdi_vol, output_factor, scan_effective_mas
 from twinlab.dose.indices import dlp as dose_length_product
 from twinlab.dose.risk import SHORT_STATEMENTS, lifetime_risk
 from twinlab.dose.size import ctdi_vol_of_slices, ssde
@@ -22,7 +23,7 @@ from twinlab.dose.tables import labelled, mapping
 from twinlab.dose.tissue_groups import tissue_doses
 from twinlab.phantom import water_equivalent_diameter
 from twinlab.scanner import Protocol
-from twinlab.schema import label, refuse
+from twinlab.schema import check, label, refuse
 
 ADULT_YEARS = 18
 
@@ -35,7 +36,8 @@ def quantities(
     sex: str,
     age: float | None = None,
     ctdi: xr.Dataset | None = None,
-    relative_mas: ArrayLike | None = None,
+    relative_mas: NDArray[np.float64] | None = None,
+    trajectory: xr.Dataset | None = None,
     dlp_region: str | None = None,
     dlp_age: str = "adult",
     assume_mgy: Mapping[str, float] | None = None,
@@ -58,6 +60,8 @@ def quantities(
         As from :func:`twinlab.dose.ctdi` for this beam; with it CTDIvol, DLP and SSDE.
     relative_mas : (view,) array, optional
         As given to ``simulate``.
+    trajectory : Dataset, optional
+        As given to ``simulate``: its ``tube_current`` shapes CTDIvol and SSDE along z.
     dlp_region, dlp_age : str, optional
         As in :func:`twinlab.dose.k_factor`; with a region, effective dose from the DLP.
     assume_mgy : mapping of tissue to mGy, optional
@@ -84,6 +88,8 @@ def quantities(
     belong to one tube output. Where that factor is the one of ``ctdi``, CTDIvol is the published one and has no
     sd of its own; the relative sd of the factor, common to all doses, is ``attrs["output_factor_relative_sd"]``.
     """
+    check(dose, "organ_dose", "organ_dose_sd", "organ_mass", "organ_cut", where="quantities: dose")
+    relative_mas = path_weight(trajectory, relative_mas)
     parts: dict[str, xr.Dataset] = {}
     left_out: dict[str, str] = {}
     names = [str(n) for n in dose["organ_name"].values]
@@ -161,6 +167,7 @@ def _indices(
     """DLP, and effective dose from it, at the output factor of the run."""
     scale, z_range = _scan(dose)
     product = dose_length_product(protocol, ctdi, z_range_mm=z_range) / output_factor(ctdi) * scale
+    product *= scan_effective_mas(dose, protocol) / protocol.effective_mas
     relative = _relative_sd(scale, ctdi)
     out: dict[str, xr.DataArray] = {
         "dlp": label("dlp", product, phantom_cm=int(protocol.ctdi_phantom_cm)),
@@ -184,6 +191,7 @@ def _size(
     """SSDE by slice at the output factor of the run."""
     scale, z_range = _scan(dose)
     index = ctdi_vol(protocol, ctdi, published=False) * scale
+    index *= scan_effective_mas(dose, protocol) / protocol.effective_mas
     per_slice = ctdi_vol_of_slices(
         protocol, index, z_mm=phantom["z"].values, z_range_mm=z_range, relative_mas=relative_mas
     )

@@ -22,8 +22,8 @@ def check_goal(until: Mapping[str, float], organs: Sequence[str], where: str) ->
     InputError
         An organ that the phantom does not have, none, or an uncertainty outside 0.0001 to 0.5.
     """
-    if not until:
-        refuse(f"{where}: until", "organs and their relative uncertainties", "none")
+    if not until or not isinstance(until, Mapping):
+        refuse(f"{where}: until", "organs and their relative uncertainties, {'liver': 0.005}", until)
     for organ, goal in until.items():
         if organ not in organs:
             refuse(f"{where}: until", f"organs of the phantom ({', '.join(sorted(organs))})", repr(organ))

@@ -16,6 +16,8 @@ from twinlab.scanner import Protocol
 from twinlab.scanner.collimation import half_slope
 from twinlab.schema import check, refuse
 
+_SAME_MM = 0.1  # of two isocentres: far below the size of a cell
+
 
 def from_response(
     response: xr.Dataset | Sequence[xr.Dataset],
@@ -53,10 +55,13 @@ def from_response(
     Raises
     ------
     InputError
-        A response for another scanner, kV, bowtie or tilt; a path or a beam beyond its cells; and what
+        A response for another scanner, kV, bowtie or tilt; responses of several phantoms or isocentres; a trajectory
+        about another isocentre or with another tilt than the response's; a path or a beam beyond its cells; and what
         :func:`twinlab.dose.simulate` refuses.
     """
     known = [response] if isinstance(response, xr.Dataset) else list(response)
+    if not known:
+        refuse("dose.from_response: response", "a result of dose.response_matrix, or several", "none")
     for one in known:
         check(
             one,
@@ -74,6 +79,7 @@ def from_response(
         relative_mas=relative_mas,
         trajectory=trajectory,
     )
+    _check_one_patient(known)
     _check_trajectory(known[0], trajectory)
     dose: Any = 0.0
     variance: Any = 0.0
@@ -89,6 +95,7 @@ def from_response(
     return organ_table(known[0], dose, np.sqrt(variance), z_range_mm=z_range_mm).assign_attrs(
         **{name: first[name] for name in keep},
         mas=float(scan.mas),
+        effective_mas=scan.effective_mas(protocol),
         z_low_mm=float(z_range_mm[0]),
         z_high_mm=float(z_range_mm[1]),
         protocol=protocol.key,
@@ -96,13 +103,32 @@ def from_response(
     )
 
 
+def _check_one_patient(known: Sequence[xr.Dataset]) -> None:
+    """Responses that are added up must be of one patient in one place."""
+    first = known[0]
+    for one in known[1:]:
+        if not (first["organ_mass"].identical(one["organ_mass"])):
+            refuse("dose.from_response: responses", "all of one phantom", one.attrs.get("phantom"))
+        for axis in ("isocentre_x_mm", "isocentre_y_mm"):
+            if abs(first.attrs[axis] - one.attrs[axis]) > _SAME_MM:
+                refuse(
+                    f"dose.from_response: {axis} of the responses", f"{first.attrs[axis]:g}", one.attrs[axis]
+                )
+
+
 def _check_trajectory(response: xr.Dataset, trajectory: xr.Dataset | None) -> None:
+    """A trajectory about another axis, or of a gantry that leans otherwise, has another response."""
     if trajectory is None:
         return
-    for axis in ("isocentre_x_mm", "isocentre_y_mm"):
-        given, known = float(trajectory.attrs.get(axis, 0.0)), float(response.attrs[axis])
-        if abs(given - known) > 0.1:
-            refuse(f"dose.from_response: trajectory {axis}", f"{known:g}, that of the response", f"{given:g}")
+    for name, allowed in (
+        ("isocentre_x_mm", _SAME_MM),
+        ("isocentre_y_mm", _SAME_MM),
+        ("gantry_tilt_deg", 0.0),
+    ):
+        known = float(response.attrs[name])
+        given = float(trajectory.attrs.get(name, known if name == "gantry_tilt_deg" else 0.0))
+        if abs(given - known) > allowed:
+            refuse(f"dose.from_response: trajectory {name}", f"{known:g}, that of the response", f"{given:g}")
 
 
 def _matching(known: Sequence[xr.Dataset], run: TubeRun, protocol: Protocol, number: int) -> xr.Dataset:
