@@ -75,8 +75,8 @@ def reconstruct(
         NaN where a voxel lies above or below what an axial or flat-panel scan sees from every direction of the
         half-turn. Beyond the circle of diameter ``field_mm`` (attr) around the isocentre the detector does not
         see a voxel from all directions: numbers there are no measurement, in air about -1000 HU. Where the grid
-        reaches there, the truth value ``in_field``, dims (y, x), or (z, y, x) where slices of a tilted gantry
-        differ, is a coordinate of the image, and attr ``outside_field`` says what stands outside.
+        reaches there, attr ``outside_field`` says what stands outside and ``outside_field_share`` how much of the
+        image that is.
         Attr ``truncated`` is 1 where rows were continued; what is known of the scan is copied from
         ``projections`` (:func:`twinlab.ct.provenance.image_attrs`). With a tilted gantry (attr
         ``gantry_tilt_deg``) ``y`` lies in the tilted plane, around ``isocentre_y_mm``, and ``z`` is the table
@@ -135,10 +135,8 @@ def reconstruct(
     }
     seen = in_field(plan)
     if not seen.all():
-        same = bool((seen == seen[0]).all())
-        meaning = {"long_name": "seen from every direction of the half-turn"}
-        coords["in_field"] = (("y", "x"), seen[0], meaning) if same else (("z", "y", "x"), seen, meaning)
         attrs["outside_field"] = outside_field
+        attrs["outside_field_share"] = round(1.0 - float(seen.mean()), 4)
         if outside_field == "nan":
             image[~seen] = np.nan
     return label("hu", image, coords, **attrs)
