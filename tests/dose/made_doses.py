@@ -24,6 +24,30 @@ def organ_table(rows: dict[str, tuple[float, float, float]], *, cut: tuple[str, 
     return xr.Dataset({name: label(name, value, coords) for name, value in values.items()})
 
 
+def water_trunk(*, half_x_mm: float, half_y_mm: float, core: float, n_z: int, n_end: int) -> xr.Dataset:
+    """Elliptic cylinder of water in 1 cm voxels: core (a share of the half axes), quarters around it, an end slab."""
+    x, y = (np.arange(-(half // 10) - 1.5, half // 10 + 2) * 10.0 for half in (half_x_mm, half_y_mm))
+    gy, gx = np.meshgrid(y, x, indexing="ij")
+    r = np.hypot(gx / half_x_mm, gy / half_y_mm)
+    quarter = np.where(gx > np.abs(gy), 2, np.where(-gx >= np.abs(gy), 3, np.where(gy > 0, 4, 5)))
+    organ = np.where(r < 1.0, np.where(r < core, 1, quarter), 0)
+    organ = np.broadcast_to(organ, (n_z, *r.shape)).copy()
+    organ[:n_end][:, r < 1.0] = 6
+    inside = organ > 0
+    return assemble(
+        material=inside.astype(np.uint8),
+        density=np.where(inside, 1.0, 0.001205),
+        organ=organ,
+        material_names=["air", "water"],
+        organ_names={0: "outside", 1: "core", 2: "left", 3: "right", 4: "back", 5: "front", 6: "end"},
+        z=np.arange(n_z) * 10.0 + 5.0,
+        y=y,
+        x=x,
+        name="trunk",
+        source="made for this test",
+    )
+
+
 def bone_phantom(pins: dict[str, tuple[str, float]]) -> xr.Dataset:
     """Water cylinder of 30 cm with pins of given (material, density), spread over radii and angles."""
     step = 5.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from made_doses import water_trunk
 
 from twinlab import dose
-from twinlab.phantom import assemble
 from twinlab.scanner import load_protocol
 from twinlab.schema import InputError, check
 
@@ -21,30 +21,7 @@ def protocol():
 @pytest.fixture(scope="module")
 def phantom():
     """Water cylinder of 24 cm, 20 cm long, in 1 cm voxels: core, quarters of the shell, an end slab."""
-    c = (np.arange(28) - 13.5) * 10.0
-    z = np.arange(20) * 10.0 + 5.0
-    y, x = np.meshgrid(c, c, indexing="ij")
-    r = np.hypot(x, y)
-    body = r < 120
-    organ = np.where(
-        r < 50, 1, np.where(x > np.abs(y), 2, np.where(-x >= np.abs(y), 3, np.where(y > 0, 4, 5)))
-    )
-    organ = np.where(body, organ, 0)
-    organ = np.broadcast_to(organ, (20, 28, 28)).copy()
-    organ[:2][:, body] = 6
-    material = np.broadcast_to(body, organ.shape).astype(np.uint8)
-    return assemble(
-        material=material,
-        density=np.where(material > 0, 1.0, 0.001205),
-        organ=organ,
-        material_names=["air", "water"],
-        organ_names={0: "outside", 1: "core", 2: "left", 3: "right", 4: "back", 5: "front", 6: "end"},
-        z=z,
-        y=c,
-        x=c,
-        name="cylinder",
-        source="made for this test",
-    )
+    return water_trunk(half_x_mm=120.0, half_y_mm=120.0, core=50 / 120, n_z=20, n_end=2)
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ import time
 import numpy as np
 import pytest
 import xarray as xr
+from made_doses import water_trunk
 
 from twinlab import dose
 from twinlab.dose.cells import Cells, weights
 from twinlab.dose.until import BLOCK
-from twinlab.phantom import assemble
 from twinlab.scanner import automatic_exposure, current_of_slices, load_protocol, trajectory
 from twinlab.schema import InputError, check
 
@@ -26,31 +26,7 @@ def protocol():
 @pytest.fixture(scope="module")
 def phantom():
     """Water, 28 by 20 cm across and 24 cm long, in 1 cm voxels: core, four quarters, an end."""
-    x = (np.arange(30) - 14.5) * 10.0
-    y = (np.arange(22) - 10.5) * 10.0
-    z = np.arange(24) * 10.0 + 5.0
-    gy, gx = np.meshgrid(y, x, indexing="ij")
-    body = (gx / 140) ** 2 + (gy / 100) ** 2 < 1
-    organ = np.where(
-        (gx / 140) ** 2 + (gy / 100) ** 2 < 0.2,
-        1,
-        np.where(gx > abs(gy), 2, np.where(-gx >= abs(gy), 3, np.where(gy > 0, 4, 5))),
-    )
-    organ = np.broadcast_to(np.where(body, organ, 0), (24, 22, 30)).copy()
-    organ[:3][:, body] = 6
-    material = np.broadcast_to(body, organ.shape).astype(np.uint8)
-    return assemble(
-        material=material,
-        density=np.where(material > 0, 1.0, 0.001205),
-        organ=organ,
-        material_names=["air", "water"],
-        organ_names={0: "outside", 1: "core", 2: "left", 3: "right", 4: "back", 5: "front", 6: "end"},
-        z=z,
-        y=y,
-        x=x,
-        name="ellipse",
-        source="made for this test",
-    )
+    return water_trunk(half_x_mm=140.0, half_y_mm=100.0, core=0.2**0.5, n_z=24, n_end=3)
 
 
 @pytest.fixture(scope="module")

@@ -67,6 +67,7 @@ def test_organs_of_several_labels_and_a_body_at_label_0():
         ({"table": {**TABLE, 2: ("bone", 1.9)}}, "label 2: .*near.*bone_cortical"),
         ({"table": {**TABLE, 2: ("bone_cortical",)}}, r"\(material, density\)"),
         ({"table": {**TABLE, 300: ("water", 1.0)}}, "0 to 255"),
+        ({"table": {**TABLE, "a": ("water", 1.0)}}, "0 to 255"),
         ({"order": "zyz"}, "x, y and z once"),
         ({"order": "z y x"}, "x, y and z once"),
         ({"spacing_mm": 0.0}, "positive"),

@@ -319,7 +319,13 @@ def check_isocentre(
 
 
 def default_isocentre(phantom: xr.Dataset) -> tuple[float, float]:
-    """Middle of the body's bounding box in x and y, mm: where a technologist centres the patient."""
+    """Middle of the body's bounding box in x and y, mm: where a technologist centres the patient.
+
+    Raises
+    ------
+    InputError
+        A phantom without a body.
+    """
     body: np.ndarray = np.any(phantom["organ"].values > 0, axis=0)
     if not body.any():
         refuse("dose: phantom", "a body (organ labels above 0)", "none")

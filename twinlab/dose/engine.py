@@ -9,6 +9,7 @@ from twinlab.kernels import device as devices
 from twinlab.kernels import transport, transport_cuda
 from twinlab.kernels.device import Device
 from twinlab.kernels.transport_data import Grid, Source, Tables
+from twinlab.kernels.transport_splitting import Splitting
 from twinlab.schema import refuse
 
 
@@ -20,6 +21,7 @@ class Engine:
     fluorescence: bool = True
     doppler: bool = False
     device: Device = "cpu"
+    splitting: bool = False
 
     def check(self, where: str) -> None:
         """Refuse settings that do not exist or do not go together.
@@ -27,12 +29,15 @@ class Engine:
         Raises
         ------
         InputError
-            An unknown estimator or device, or track lengths on a GPU.
+            An unknown estimator or device, track lengths or splitting on a GPU, or both together.
         """
         if self.estimator not in transport.ESTIMATORS:
             refuse(f"{where}: estimator", f"one of {', '.join(transport.ESTIMATORS)}", repr(self.estimator))
-        if devices.resolve(self.device, where=where) == "cuda" and self.estimator != "collision":
-            refuse(f"{where}: estimator", "'collision' on a GPU", repr(self.estimator))
+        plain = self.estimator == "collision"
+        if self.splitting and not plain:
+            refuse(f"{where}: splitting", "estimator 'collision'", repr(self.estimator))
+        if devices.resolve(self.device, where=where) == "cuda" and (self.splitting or not plain):
+            refuse(f"{where}: device", "'cpu' for track lengths and splitting", "cuda")
 
     def run(
         self,
@@ -46,8 +51,12 @@ class Engine:
         first_history: int,
         voxel_map: bool,
         progress: Callable[[int], object] | None,
+        beam_mm: tuple[float, float],
     ) -> transport.Tally:
-        """Follow photons; parameters as of :func:`twinlab.kernels.transport.run`."""
+        """Follow photons; parameters as of :func:`twinlab.kernels.transport.run`.
+
+        ``beam_mm`` is the range along z, in the grid's box, beyond which photons are split where asked for.
+        """
         if devices.resolve(self.device, where="dose") == "cuda":
             tally = transport_cuda.run(
                 grid,
@@ -72,5 +81,6 @@ class Engine:
             first_history=first_history,
             voxel_map=voxel_map,
             estimator=self.estimator,
+            splitting=Splitting(*beam_mm) if self.splitting else None,
             progress=progress,
         )

@@ -214,7 +214,13 @@ def with_reference(result: xr.Dataset, ctdi_w_mgy: float | None, note: str) -> x
 
 
 def output_factor(ctdi_result: xr.Dataset) -> float:
-    """Factor from the modelled tube's output to the published one; 1.0 when none is published."""
+    """Factor from the modelled tube's output to the published one; 1.0 when none is published.
+
+    Raises
+    ------
+    InputError
+        No result of :func:`ctdi`.
+    """
     check(ctdi_result, "output_factor", where="output_factor: ctdi_result (of dose.ctdi)")
     return float(ctdi_result["output_factor"])
 
@@ -279,7 +285,25 @@ def scan_effective_mas(dose: xr.Dataset, protocol: Protocol) -> float:
 def dlp(protocol: Protocol, ctdi_result: xr.Dataset, *, z_range_mm: tuple[float, float]) -> float:
     """Dose-length product, mGy cm: CTDIvol times the length exposed, over-ranging included.
 
-    The length is the table travel with the beam on: rotations x feed (AAPM Report 96).
+    The length is the table travel with the beam on: rotations x feed.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        With a tube current.
+    ctdi_result : Dataset
+        From :func:`ctdi` for the same beam.
+    z_range_mm : (float, float)
+        Imaged range.
+
+    Raises
+    ------
+    InputError
+        The result is for another beam, or the range is empty, reversed or not finite.
+
+    References
+    ----------
+    AAPM Report 96 (2008).
     """
     length_cm = n_rotations(protocol, z_range_mm=z_range_mm) * protocol.feed_mm / 10.0
     return ctdi_vol(protocol, ctdi_result) * length_cm

@@ -42,6 +42,7 @@ def simulate(
     fluorescence: bool = True,
     doppler: bool = False,
     device: Device = "auto",
+    splitting: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> xr.Dataset:
     """Absorbed dose of a CT scan, by photon Monte Carlo in the phantom's voxels.
@@ -94,6 +95,9 @@ def simulate(
         Energy of scattered photons with the motion of bound electrons.
     device : "auto", "cpu" or "cuda"
         Where the photons are followed.
+    splitting : bool
+        Split photons that leave the range along z, end some of those that come back: organs well outside the
+        scan get sure in half the time, those inside take a tenth longer. No dose map of weighted photons.
     progress : callable, optional
         Called with the number of histories just done.
 
@@ -165,7 +169,7 @@ def simulate(
         progress=progress,
         where="dose.simulate",
         until=until,
-        engine=Engine(estimator, fluorescence, doppler, device),
+        engine=Engine(estimator, fluorescence, doppler, device, splitting),
     )
     second = {"second_mas": scan.mas} if scan.runs[-1].protocol.scanner.key != protocol.scanner.key else {}
     return out.assign_attrs(

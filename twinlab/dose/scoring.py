@@ -110,6 +110,7 @@ def scored_dose(
             first_history=first,
             voxel_map=voxel_map,
             progress=progress,
+            beam_mm=(z_range_mm[0] - scored.corner_mm[0], z_range_mm[1] - scored.corner_mm[0]),
         )
 
     if until is None:
@@ -134,6 +135,7 @@ def scored_dose(
         "estimator": engine.estimator,
         "fluorescence": int(engine.fluorescence),
         "doppler": int(engine.doppler),
+        "splitting": int(engine.splitting),
         "phantom": str(phantom.attrs.get("name", "")),
         "emitted_kev": emitted,
         "deposited_kev": deposited,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def from_raw(
     """
     labels = _oriented(_read(volume, shape), order)
     steps = _spacing(spacing_mm)
-    rows = {int(k): _row(k, row) for k, row in table.items()}
+    rows = {k: _row(k, row) for k, row in table.items()}
     _complete(labels, rows)
     names = ["air", *sorted({row[0] for row in rows.values()} - {"air"})]
     material, organ = np.zeros(256, np.uint8), np.zeros(256, np.uint16)
@@ -138,8 +139,8 @@ def _spacing(spacing_mm: float | Sequence[float]) -> tuple[float, float, float]:
 def _row(label: int, row: Sequence[Any]) -> tuple[str, float, str]:
     """Material, density and organ of a label."""
     where = f"{_WHERE}: table, label {label}"
-    if int(label) != label or not 0 <= label <= 255:
-        refuse(where, "a label of 0 to 255", label)
+    if not isinstance(label, Real) or label not in range(256):
+        refuse(where, "a label of 0 to 255", repr(label))
     if isinstance(row, str) or len(row) not in (2, 3):
         refuse(where, "(material, density) or (material, density, organ)", row)
     key, value = str(row[0]), row[1]
