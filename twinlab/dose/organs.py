@@ -97,7 +97,7 @@ def simulate(
         Where the photons are followed.
     splitting : bool
         Split photons that leave the range along z, end some of those that come back: organs well outside the
-        scan get sure in half the time, those inside take a tenth longer. No dose map of weighted photons.
+        scan get sure in half the time, those inside take a tenth longer.
     progress : callable, optional
         Called with the number of histories just done.
 
