@@ -18,6 +18,7 @@ from twinlab.ct.row_filter import even, matrices
 from twinlab.ct.source_path import TAPS
 from twinlab.kernels import cuda_backproject as gpu
 from twinlab.kernels.backproject import back_project, back_project_adjoint
+from twinlab.kernels.products import multiply
 from twinlab.kernels.rebinning import shift_views, shift_views_adjoint, sum_rows, sum_rows_adjoint
 from twinlab.kernels.resample import LANES, inverse_weights, resample, resample_adjoint
 from twinlab.kernels.threads import one_parallel_region
@@ -286,7 +287,7 @@ class Slab:
             with one_parallel_region():
                 shift_views(data, *self._views(e), cone, at.start, parallel)  # type: ignore[call-arg]
                 for q, rows, t in at.products:
-                    filtered[rows, : t.stop - t.start] = parallel[rows] @ filters[q, :, t]
+                    multiply(parallel[rows], filters[q, :, t], filtered[rows, : t.stop - t.start])
                 sum_rows(filtered, at.start, at.skip, *self._rows(e), sums)  # type: ignore[call-arg]
                 resample(
                     sums,
@@ -322,5 +323,5 @@ class Slab:
                     expected = "a template that is zero where the scan does not see"
                     refuse("adjoint", expected, "voxels outside the scanned range")
                 for q, rows, t in at.products:
-                    parallel[rows] = filtered[rows, : t.stop - t.start] @ filters[q, :, t].T
+                    multiply(filtered[rows, : t.stop - t.start], filters[q, :, t].T, parallel[rows])
                 shift_views_adjoint(parallel, *self._views(e), cone, at.start, out)  # type: ignore[call-arg]
