@@ -160,21 +160,11 @@ def project_adjoint_cuda(
     shape: tuple[int, int, int],
     spacing_mm: tuple[float, float, float],
     origin_mm: tuple[float, float, float],
-    view_angle_rad: np.ndarray,
-    source_z_mm: np.ndarray,
-    source_to_isocentre_mm: float,
-    source_to_detector_mm: float,
-    isocentre_mm: tuple[float, float] = (0.0, 0.0),
-    fan_angle_rad: np.ndarray | None = None,
-    u_mm: np.ndarray | None = None,
-    row_mm: np.ndarray,
-    row_lo: np.ndarray | None = None,
-    row_hi: np.ndarray | None = None,
-    focal_shift_mm: np.ndarray | None = None,
-    tilt_rad: float = 0.0,
+    **scan: Any,
 ) -> np.ndarray:
     """As :func:`twinlab.kernels.project_adjoint.project_adjoint`, on the current CUDA device, in float32.
 
+    ``scan``: the arguments of :func:`twinlab.kernels.cuda_project.bundles`;
     ``tilt_rad`` as in :func:`twinlab.kernels.cuda_project.project_cuda`, whose transpose this is: to rounding of
     single ray lengths (float32 positions of 1,000 mm: 6e-5 mm), which is also its difference from the CPU's.
 
@@ -187,16 +177,14 @@ def project_adjoint_cuda(
     if reason:
         refuse("project_adjoint_cuda", "a CUDA device", reason)
     data = np.asarray(data, np.float32)
-    channel: Any = u_mm if fan_angle_rad is None else fan_angle_rad
-    expected = (np.size(view_angle_rad), np.size(row_mm), np.size(channel))
+    fan = scan.get("fan_angle_rad")
+    channel = scan.get("u_mm") if fan is None else fan
+    expected = (np.size(scan["view_angle_rad"]), np.size(scan["row_mm"]), np.size(channel))  # type: ignore[arg-type]
     if data.ndim != 4 or data.shape[1:] != expected:
         refuse(
             "project_adjoint_cuda", f"data (n_basis, {', '.join(map(str, expected))})", f"shape {data.shape}"
         )
     image = adjoint_on_device(
-        np.moveaxis(data, 0, -1), shape=shape, spacing_mm=spacing_mm, origin_mm=origin_mm,
-        view_angle_rad=view_angle_rad, source_z_mm=source_z_mm, source_to_isocentre_mm=source_to_isocentre_mm,
-        source_to_detector_mm=source_to_detector_mm, isocentre_mm=isocentre_mm, fan_angle_rad=fan_angle_rad,
-        u_mm=u_mm, row_mm=row_mm, row_lo=row_lo, row_hi=row_hi, focal_shift_mm=focal_shift_mm, tilt_rad=tilt_rad,
-    )  # fmt: skip
+        np.moveaxis(data, 0, -1), shape=shape, spacing_mm=spacing_mm, origin_mm=origin_mm, **scan
+    )
     return host(image)

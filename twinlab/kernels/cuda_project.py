@@ -102,7 +102,8 @@ def bundles(
     focal_shift_mm: np.ndarray | None = None,
     tilt_rad: float = 0.0,
 ) -> Iterator[Bundle]:
-    """Rays of a scan, by displacement of the focal spot; arguments of :func:`project_cuda`."""
+    """Rays of a scan, by displacement of the focal spot; arguments of
+    :func:`twinlab.kernels.project.project`."""
     angles, source_z, rows, lo, hi = geometry(
         spacing_mm, view_angle_rad, source_z_mm, source_to_isocentre_mm, row_mm, row_lo, row_hi
     )
@@ -164,22 +165,12 @@ def project_cuda(
     *,
     spacing_mm: tuple[float, float, float],
     origin_mm: tuple[float, float, float],
-    view_angle_rad: np.ndarray,
-    source_z_mm: np.ndarray,
-    source_to_isocentre_mm: float,
-    source_to_detector_mm: float,
-    isocentre_mm: tuple[float, float] = (0.0, 0.0),
-    fan_angle_rad: np.ndarray | None = None,
-    u_mm: np.ndarray | None = None,
-    row_mm: np.ndarray,
-    row_lo: np.ndarray | None = None,
-    row_hi: np.ndarray | None = None,
-    focal_shift_mm: np.ndarray | None = None,
-    tilt_rad: float = 0.0,
+    **scan: Any,
 ) -> np.ndarray:
     """As :func:`twinlab.kernels.project.project`, on the current CUDA device, in float32.
 
-    ``tilt_rad`` as in :func:`twinlab.kernels.general_rays.project_tilted`. Rows outside a window are traced too,
+    ``scan``: the arguments of :func:`bundles`; ``tilt_rad`` as in
+    :func:`twinlab.kernels.general_rays.project_tilted`. Rows outside a window are traced too,
     and then set to 0.
 
     Line integrals agree with the CPU's to about 1e-4 of the largest, except for rays that graze a face.
@@ -195,10 +186,5 @@ def project_cuda(
     volumes = np.ascontiguousarray(volumes, np.float32)
     if volumes.ndim != 4:
         refuse("project_cuda", "volumes (n_basis, nz, ny, nx)", f"shape {volumes.shape}")
-    paths = project_on_device(
-        volumes, spacing_mm=spacing_mm, origin_mm=origin_mm, view_angle_rad=view_angle_rad, source_z_mm=source_z_mm,
-        source_to_isocentre_mm=source_to_isocentre_mm, source_to_detector_mm=source_to_detector_mm,
-        isocentre_mm=isocentre_mm, fan_angle_rad=fan_angle_rad, u_mm=u_mm, row_mm=row_mm, row_lo=row_lo,
-        row_hi=row_hi, focal_shift_mm=focal_shift_mm, tilt_rad=tilt_rad,
-    )  # fmt: skip
+    paths = project_on_device(volumes, spacing_mm=spacing_mm, origin_mm=origin_mm, **scan)
     return np.ascontiguousarray(np.moveaxis(host(paths), -1, 0))

@@ -61,6 +61,6 @@ def pass_slabs(typingctx, out, at, acc, old, new, columns, c0, c1, c2, c3, ends,
         total = builder.fadd(_load(builder, target, args[1]), total)
         place = builder.bitcast(builder.gep(target, [args[1]]), _FOUR.as_pointer())
         builder.store(total, place).align = 4
-        return context.get_dummy_value()
+        return context.get_dummy_value()  # nothing: the function is void
 
     return types.void(out, at, acc, old, new, columns, c0, c1, c2, c3, ends, widths, s), generate

@@ -51,7 +51,7 @@ def _atomic_add(typingctx, array, index, value):
 
         data = make_array(sig.args[0])(context, builder, args[0])
         builder.atomic_rmw("add", builder.gep(data.data, [args[1]]), args[2], "monotonic")
-        return context.get_dummy_value()
+        return context.get_dummy_value()  # nothing: the function is void
 
     return signature, codegen
 
@@ -71,7 +71,7 @@ def _prefetch(typingctx, array, index):
         kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         builder.call(function, [place, flag(0), flag(3), flag(1)])
-        return context.get_dummy_value()
+        return context.get_dummy_value()  # nothing: the function is void
 
     return signature, codegen
 

@@ -59,6 +59,6 @@ def write(typingctx: Any, array: Any, index: Any, value: Any, stage: Any) -> Any
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         store = builder.store(args[2], _pointer(context, builder, signature, args))
         _promise(builder.module, store, stage.literal_value, True)
-        return context.get_dummy_value()
+        return context.get_dummy_value()  # nothing: the function is void
 
     return types.void(array, types.intp, array.dtype, stage), codegen
