@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from twinlab.variables_heart import HEART
+
 
 @dataclass(frozen=True)
 class Variable:
@@ -277,6 +279,7 @@ def _registry() -> dict[str, Variable]:
         ("nps_radial", "frequency", "HU2 mm2", "radially averaged noise power spectrum"),
         ("dprime", "", "1", "detectability index"),
     ]
+    rows += HEART
     return {name: Variable(name, tuple(dims.split()), units, meaning) for name, dims, units, meaning in rows}
 
 

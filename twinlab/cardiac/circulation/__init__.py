@@ -1,0 +1,8 @@
+"""Circulation: lumped closed loop and Windkessel, elastance and muscle patches."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach(
+    __name__,
+    submod_attrs={},
+)

@@ -1,0 +1,8 @@
+"""Geometry of the heart: chambers, surfaces, tetrahedra, fibres, coordinates, scar."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach(
+    __name__,
+    submod_attrs={},
+)

@@ -1,0 +1,8 @@
+"""Mechanics: large deformation of the muscle, passive laws, active tension, cavities."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach(
+    __name__,
+    submod_attrs={},
+)
