@@ -80,6 +80,21 @@ def test_padding_with_the_value_of_tissue_counts_only_at_the_corners(series):
     assert (out[:, 10, 10] == 0).all()
 
 
+def test_noise_in_air_and_lung_is_no_padding(series):
+    """Low-dose images of large patients reach far below -1050 HU; the mean must not be pulled to -2048."""
+    rng = np.random.default_rng(3)
+    for k in range(series.n):
+        hu = np.rint(rng.normal(-950.0, 60.0, (series.rows, series.columns)))
+        hu[:4, :5] = -2000.0
+        series.slice(k, hu=hu)
+    out = read_series(series.folder)
+    assert (out[:, :4, :5] == -2048).all()
+    rest = out.values[:, 5:, 6:]
+    assert (rest < -1050).sum() > 20
+    # three standard errors of the mean
+    assert rest.mean() == pytest.approx(-950.0, abs=3 * 60.0 / np.sqrt(rest.size))
+
+
 def test_scouts_other_modalities_and_stray_files_are_passed_over(series):
     series.write()
     series.slice(

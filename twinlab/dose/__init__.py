@@ -23,6 +23,6 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "fetal": ["fetal_dose"],
         "risk": ["lifetime_risk", "risk_per_100_mgy"],
         "summary": ["quantities"],
-        "beam": ["default_isocentre", "stations"],
+        "beam": ["stations"],
     },
 )

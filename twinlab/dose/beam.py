@@ -316,19 +316,3 @@ def check_isocentre(
                 f"a beam that meets the phantom, which reaches from {low:.4g} to {high:.4g} mm",
                 f"{centre:g} mm, with a scan field of {2 * reach:.4g} mm",
             )
-
-
-def default_isocentre(phantom: xr.Dataset) -> tuple[float, float]:
-    """Middle of the body's bounding box in x and y, mm: where a technologist centres the patient.
-
-    Raises
-    ------
-    InputError
-        A phantom without a body.
-    """
-    body: np.ndarray = np.any(phantom["organ"].values > 0, axis=0)
-    if not body.any():
-        refuse("dose: phantom", "a body (organ labels above 0)", "none")
-    y = phantom["y"].values[np.any(body, axis=1)]
-    x = phantom["x"].values[np.any(body, axis=0)]
-    return 0.5 * float(x[0] + x[-1]), 0.5 * float(y[0] + y[-1])

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from twinlab.dose.beam import check_isocentre, check_range, default_isocentre, scan_runs, scan_source
+from twinlab.dose.beam import check_isocentre, check_range, scan_runs, scan_source
 from twinlab.dose.body import SCATTER_MM
 from twinlab.dose.engine import Engine
 from twinlab.dose.scoring import check_histories, check_seed, scored_dose
 from twinlab.kernels.device import Device
 from twinlab.kernels.transport_data import Source
-from twinlab.phantom import check_phantom
+from twinlab.phantom import body_centre, check_phantom
 from twinlab.scanner import Protocol
 
 
@@ -140,7 +140,7 @@ def simulate(
     elif trajectory is not None:
         isocentre = float(told.get("isocentre_x_mm", 0.0)), float(told.get("isocentre_y_mm", 0.0))
     else:
-        isocentre = default_isocentre(phantom)
+        isocentre = body_centre(phantom)
     check_isocentre(phantom, protocol, isocentre, "dose.simulate")
     radius = protocol.scanner.source_to_isocentre_mm
 

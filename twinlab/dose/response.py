@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
-from twinlab.dose.beam import check_isocentre, check_range, default_isocentre
+from twinlab.dose.beam import check_isocentre, check_range
 from twinlab.dose.body import MGY_PER_KEV_G, SCATTER_MM, organ_masses, scored_body, transport_inputs
 from twinlab.dose.cells import Cells
 from twinlab.dose.scoring import check_histories, check_output_factor, check_seed
@@ -22,7 +22,7 @@ from twinlab.kernels.transport import mean_sd
 from twinlab.kernels.transport_cells import run_cells
 from twinlab.kernels.transport_data import Source
 from twinlab.kernels.transport_source import BEAM_VALUES
-from twinlab.phantom import check_phantom
+from twinlab.phantom import body_centre, check_phantom
 from twinlab.scanner import Protocol
 from twinlab.scanner.collimation import half_slope
 from twinlab.scanner.geometry import over_range_mm
@@ -102,7 +102,7 @@ def response_matrix(
     check_seed(seed, "dose.response_matrix")
     check_output_factor(output_factor, "dose.response_matrix")
     check_range(phantom, z_range_mm, spacing[0], "dose.response_matrix")
-    isocentre = default_isocentre(phantom) if isocentre_mm is None else isocentre_mm
+    isocentre = body_centre(phantom) if isocentre_mm is None else isocentre_mm
     check_isocentre(phantom, protocol, isocentre, "dose.response_matrix")
     widest = _widest(protocol, max_width_mm)
     for length, sectors in CELLS:

@@ -15,6 +15,6 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "raw": ["from_raw"],
         "recipes": ["Recipe", "from_recipe", "list_recipes", "load_recipe"],
         "grid": ["crop", "extend", "resample", "resample_to"],
-        "size": ["water_equivalent_diameter"],
+        "size": ["body_centre", "water_equivalent_diameter"],
     },
 )

@@ -14,7 +14,7 @@ PADDING_HU = -2048.0
 """What readers write where the scanner reconstructed nothing."""
 
 PADDED_BELOW_HU = -1050.0
-"""No matter has a CT number below this (air is -1000, its noise at the rim included): it is padding."""
+"""No matter has a mean CT number below this (air is -1000); padding has, but so has noise in air and lung."""
 
 CORE_HU, EDGE_HU = -300.0, -500.0
 OPENING_MM, CLOSING_MM = 3.0, 3.0
@@ -60,6 +60,33 @@ def body_mask(
         plane = core[k] | (grow(core[k]) & (hu[k] > EDGE_HU))
         core[k] = _filled(~_open(~plane, pixels_close))
     return core
+
+
+def padded(plane: np.ndarray) -> np.ndarray:
+    """Pixels of a slice in which the scanner reconstructed nothing.
+
+    The field is a disc: what lies beyond it hangs together with a corner of the image. Pixels below -1050 HU that do
+    not are noise in air or lung, and keep their value.
+
+    Parameters
+    ----------
+    plane : ndarray, shape (y, x), units HU
+
+    Returns
+    -------
+    ndarray of bool, shape (y, x)
+    """
+    return (plane == PADDING_HU) | from_corners(plane < PADDED_BELOW_HU)
+
+
+def from_corners(mask: np.ndarray) -> np.ndarray:
+    """The parts of a plane's mask that hold one of its corners."""
+    corners = mask[:: mask.shape[0] - 1 or 1, :: mask.shape[1] - 1 or 1]
+    if not corners.any():
+        return np.zeros_like(mask)
+    parts, _ = ndimage.label(mask)
+    held = {int(parts[j, i]) for j in (0, -1) for i in (0, -1)} - {0}
+    return np.isin(parts, list(held))
 
 
 def grow(plane: np.ndarray, *, square: bool = False, beyond: bool = False) -> np.ndarray:
@@ -140,13 +167,13 @@ def truncation(hu: np.ndarray, body: np.ndarray) -> Truncation:
     Parameters
     ----------
     hu : ndarray, shape (z, y, x), units HU
-        With padding as read (below -1050 HU).
+        With padding as read.
     body : ndarray of bool, shape (z, y, x)
     """
     outline = on_rim = slices = 0
     for plane, inside in zip(hu, body, strict=True):
         surface = inside & grow(~inside, beyond=True)
-        rim = grow(plane < PADDED_BELOW_HU, square=True, beyond=True)
+        rim = grow(padded(plane), square=True, beyond=True)
         # two voxels: the rim of a circle is jagged, and scanners blur it
         hit = int((surface & grow(rim)).sum())
         outline += int(surface.sum())
@@ -182,7 +209,7 @@ def skin_shell(
     if disc.sum() <= 1:
         return shell
     for k in range(body.shape[0]):
-        air = ~body[k] & (hu[k] >= PADDED_BELOW_HU)
+        air = ~body[k] & ~padded(hu[k])
         # only the air near the body counts, so the dilation runs on its outline alone
         edge = air & grow(body[k], square=True)
         shell[k] = _spread(edge, disc) & body[k]

@@ -11,10 +11,9 @@ import pydicom
 import SimpleITK as sitk
 import xarray as xr
 from pydicom.errors import InvalidDicomError
-from scipy import ndimage
 
 from twinlab.phantom import series
-from twinlab.phantom.body import PADDED_BELOW_HU, PADDING_HU
+from twinlab.phantom.body import PADDED_BELOW_HU, PADDING_HU, from_corners, padded
 from twinlab.schema import InputError, label, refuse
 
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
@@ -163,8 +162,9 @@ def _pixels_hu(path: Path, header: pydicom.Dataset, where: str) -> np.ndarray:
         refuse(where, f"{header.Rows} x {header.Columns} pixels in {path.name}", hu.shape)
     padding = _padding(header, raw)
     if padding is not None:
-        hu[padding & ((hu < PADDED_BELOW_HU) | _from_corners(padding))] = PADDING_HU
-    hu[hu < PADDED_BELOW_HU] = PADDING_HU
+        # a padding value may also be that of some tissue; air cut off at -1024 next to a corner keeps its value
+        hu[padding & ((hu < PADDED_BELOW_HU) | from_corners(padding))] = PADDING_HU
+    hu[padded(hu)] = PADDING_HU
     return hu
 
 
@@ -179,7 +179,7 @@ def _decode_by_itk(path: Path, where: str, reason: str) -> np.ndarray:
         hu = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[0].astype(np.float32)
     except RuntimeError:
         raise InputError(f"{where}: expected pixel data that can be decoded; got {reason}") from None
-    hu[hu < PADDED_BELOW_HU] = PADDING_HU
+    hu[padded(hu)] = PADDING_HU
     return np.asarray(hu)
 
 
@@ -197,13 +197,3 @@ def _padding(header: pydicom.Dataset, raw: np.ndarray) -> np.ndarray | None:
     limit = number(header.get("PixelPaddingRangeLimit", value))
     low, high = sorted((number(value), limit))
     return np.asarray((raw >= low) & (raw <= high))
-
-
-def _from_corners(padding: np.ndarray) -> np.ndarray:
-    """Padding that hangs together with a corner: a padding value may also be that of some tissue.
-
-    Air that was cut off at -1024 next to such a corner keeps its value, as nothing tells the two apart.
-    """
-    parts, _ = ndimage.label(padding)
-    corners = {int(parts[j, i]) for j in (0, -1) for i in (0, -1)} - {0}
-    return np.isin(parts, list(corners))

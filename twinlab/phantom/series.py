@@ -9,7 +9,6 @@ import numpy as np
 import pydicom
 from scipy import ndimage
 
-from twinlab.phantom.body import PADDED_BELOW_HU
 from twinlab.phantom.nifti import AXIS_TOLERANCE
 from twinlab.schema import refuse
 
@@ -23,6 +22,10 @@ MAX_TILT_DEG = 30.0
 
 MAX_TURN_DEG = 2.0
 """Couch and cone-beam systems write turns of a fraction of a degree; more means a reformatted series."""
+
+
+MIXED = 1e-3
+"""Share of padding in a resampled voxel above which it counts as padding: less changes it by 1 HU at most."""
 
 
 class Stack(NamedTuple):
@@ -213,15 +216,11 @@ def to_patient_axes(
     low = corners.min(axis=0)
     counts = np.floor((corners.max(axis=0) - low) / steps + 1e-6).astype(int) + 1
     back = np.linalg.inv(voxel_axes)
-    # cval: beyond the slices there is nothing
-    out = ndimage.affine_transform(
-        values,
-        back * steps,
-        back @ (low - start),
-        tuple(map(int, counts)),
-        order=1,
-        mode="constant",
-        cval=padding,
-    )
-    out[out < PADDED_BELOW_HU] = padding  # what is mixed from padding and air is no matter either
+    shape = tuple(map(int, counts))
+    place = {"matrix": back * steps, "offset": back @ (low - start), "output_shape": shape, "order": 1}
+    out = ndimage.affine_transform(values, mode="constant", cval=padding, **place)
+    # beyond the slices there is nothing; what is mixed from padding and air is no matter either
+    nothing = (values == padding).astype(np.float32)
+    share = ndimage.affine_transform(nothing, mode="constant", cval=1.0, **place)
+    out[share > MIXED] = padding
     return out, {a: low[i] + steps[i] * np.arange(counts[i]) for i, a in enumerate("zyx")}

@@ -7,7 +7,7 @@ import xarray as xr
 
 from twinlab.phantom.build import OUTSIDE, check_phantom, material_names
 from twinlab.phantom.hu import ct_scale
-from twinlab.schema import label
+from twinlab.schema import label, refuse
 
 
 def water_equivalent_diameter(phantom: xr.Dataset, *, kv: float = 120.0) -> xr.DataArray:
@@ -49,3 +49,29 @@ def water_equivalent_diameter(phantom: xr.Dataset, *, kv: float = 120.0) -> xr.D
     )
     values = 2.0 * np.sqrt(area * dy * dx / np.pi)
     return label("water_equivalent_diameter", values, {"z": phantom["z"].values})
+
+
+def body_centre(phantom: xr.Dataset) -> tuple[float, float]:
+    """Middle of the body's bounding box in x and y, mm: where a technologist centres the patient.
+
+    Parameters
+    ----------
+    phantom : Dataset
+        A Phantom.
+
+    Returns
+    -------
+    (float, float)
+        x and y, mm.
+
+    Raises
+    ------
+    InputError
+        A phantom without a body.
+    """
+    body: np.ndarray = np.any(phantom["organ"].values > 0, axis=0)
+    if not body.any():
+        refuse("body_centre", "a body (organ labels above 0), or an isocentre_mm that is given", "none")
+    y = phantom["y"].values[np.any(body, axis=1)]
+    x = phantom["x"].values[np.any(body, axis=0)]
+    return 0.5 * float(x[0] + x[-1]), 0.5 * float(y[0] + y[-1])

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from twinlab.phantom.body import PADDING_HU
 from twinlab.report.charts import noise_power, pareto, profile
 from twinlab.report.style import COLOURS, Plot, axes, bare, extent, frame, quantity, scale_bar, shades, sides
 from twinlab.schema import refuse
@@ -139,7 +140,9 @@ def compare(
     plot.colorbar(shown, ax=ax[0, : len(cuts)].tolist(), label="CT number [HU]", shrink=0.7, pad=0.01)
     if difference:
         first, second = cuts.values()
-        gap = (second.interp(x=first.x, y=first.y) - first).where(first > -1050)  # padding is no anatomy
+        gap = (second.interp(x=first.x, y=first.y) - first).where(
+            first != PADDING_HU
+        )  # padding is no anatomy
         image = _axial(ax[0, -1], gap, -100, 100, cmap="RdBu_r")
         ax[0, -1].set_title("second - first")
         plot.colorbar(image, ax=ax[0, -1], label="Difference [HU]", shrink=0.7, pad=0.01)

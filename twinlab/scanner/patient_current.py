@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 import xarray as xr
 
-from twinlab.phantom import dicom, series, water_equivalent_diameter
+from twinlab.phantom import body_centre, dicom, series, water_equivalent_diameter
 from twinlab.scanner.exposure import for_patient
 from twinlab.scanner.geometry import trajectory
 from twinlab.scanner.models import Protocol
@@ -22,7 +22,7 @@ def automatic_exposure(
     *,
     z_range_mm: tuple[float, float],
     start_angle_deg: float = 0.0,
-    isocentre_mm: tuple[float, float] = (0.0, 0.0),
+    isocentre_mm: tuple[float, float] | None = None,
     angular: float = 0.5,
     longitudinal: float = 0.5,
     min_ma: float = 10.0,
@@ -40,8 +40,11 @@ def automatic_exposure(
     protocol : Protocol
     z_range_mm : (float, float)
         Imaged range.
-    start_angle_deg, isocentre_mm
+    start_angle_deg : float
         See :func:`twinlab.scanner.trajectory`.
+    isocentre_mm : (float, float), optional
+        x, y of the axis of rotation; by default the middle of the body (:func:`twinlab.phantom.body_centre`), as
+        the dose engine has it.
     angular, longitudinal, min_ma
         See :func:`twinlab.scanner.modulated`.
 
@@ -55,7 +58,7 @@ def automatic_exposure(
     Raises
     ------
     InputError
-        Not a Phantom, no slice in the range, or a current that the tube does not give.
+        Not a Phantom or one without a body, no slice in the range, or a current that the tube does not give.
     """
     diameter = water_equivalent_diameter(phantom, kv=protocol.kv)
     seen = diameter.where((diameter["z"] >= z_range_mm[0]) & (diameter["z"] <= z_range_mm[1]), drop=True)
@@ -63,7 +66,8 @@ def automatic_exposure(
         z = phantom["z"].to_numpy()
         refuse("automatic_exposure: z_range_mm", f"slices of {z[0]:g} to {z[-1]:g} mm", z_range_mm)
     plan = for_patient(protocol, dw_mm=float(seen.mean()))
-    path = trajectory(plan, z_range_mm=z_range_mm, start_angle_deg=start_angle_deg, isocentre_mm=isocentre_mm)
+    centre = body_centre(phantom) if isocentre_mm is None else isocentre_mm
+    path = trajectory(plan, z_range_mm=z_range_mm, start_angle_deg=start_angle_deg, isocentre_mm=centre)
     width = water_width(phantom)
     return plan, modulated(path, plan, width=width, angular=angular, longitudinal=longitudinal, min_ma=min_ma)
 

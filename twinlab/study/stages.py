@@ -37,7 +37,7 @@ def make_phantom(study: Study, root: str, *_: Any) -> str:
     scan = native if wide <= max(dx, dy) * 1.01 else tp.resample(native, spacing_mm=(dz, wide, wide))
     size = study.dose_voxel_mm
     with store.atomic_folder(layout.phantom()) as folder:
-        x, y = td.default_isocentre(native)  # one for scan and dose
+        x, y = tp.body_centre(native)  # one for scan and dose
         store.save_json({"x_mm": x, "y_mm": y}, folder / "isocentre.json")
         tp.save(native, folder / "native.nc")
         tp.save(scan, folder / "scan.nc")
