@@ -36,7 +36,7 @@ def dose_map(
 ) -> xr.Dataset:
     """``dose`` and ``dose_sd`` (z, y, x) in mGy at the recommended setting, by a full run of the transport.
 
-    The run is made here where it is not there yet: ``study.histories`` photons.
+    The run is made here where it is not there yet: half of ``study.histories`` photons, by track length.
 
     Returns
     -------

@@ -19,6 +19,7 @@ SECONDS_PER_RAY_SIGNAL = 2.0e-7
 SECONDS_PER_RAY_OBSERVER = 1.1e-7
 SECONDS_PER_RAY_IMAGE = 4.2e-8
 SECONDS_PER_HISTORY = 0.72e-6
+SECONDS_PER_MAP_HISTORY = 1.3e-6  # half the histories, by track length
 SECONDS_PER_CTDI_HISTORY = 0.55e-6
 SECONDS_PER_CASE = 0.4
 ROWS_SEEN = 0.25  # share of the detector rows that the region of interest needs
@@ -92,7 +93,8 @@ def plan(study: Study, *, outputs: str | Path | None = None) -> Plan:
         ready = all(layout.dose(kv, pitch, seed).is_file() for pitch in study.pitch)
         stages.append(Stage(response_name(kv, seed), transport, ready or layout.response(kv, seed).is_file()))
     checked = layout.dose_map(study.kv[0], study.pitch[0]).is_file()
-    stages.append(Stage(check_name(study.kv[0], study.pitch[0]), transport, checked))
+    seconds = study.histories * SECONDS_PER_MAP_HISTORY
+    stages.append(Stage(check_name(study.kv[0], study.pitch[0]), seconds, checked))
     rays = 0.0
     for pitch in study.pitch:
         rays = _rays(study, pitch)

@@ -112,7 +112,10 @@ def make_dose(study: Study, root: str, kv: float, pitch: float, seed: int, *_: A
 
 
 def make_dose_map(study: Study, root: str, kv: float, pitch: float, *_: Any) -> str:
-    """Dose map of one beam by a full run, with other random numbers than the response it checks.
+    """Dose map of one beam by a full run, with other random numbers and estimator than the response it checks.
+
+    Track lengths, with half the photons: organs are about as sure as by collisions with all of them, voxels four
+    times as sure in less than twice the time.
 
     Raises
     ------
@@ -126,7 +129,8 @@ def make_dose_map(study: Study, root: str, kv: float, pitch: float, *_: Any) -> 
         phantom,
         beam_at(study, kv, pitch),
         z_range_mm=scan_range(study, phantom),
-        histories=study.histories,
+        histories=-(-study.histories // 2),
+        estimator="track_length",
         seed=seed + _OTHER_SEED,
         output_factor=float(store.read(layout.ctdi(kv))["output_factor"]),
         isocentre_mm=rays.isocentre(layout),
