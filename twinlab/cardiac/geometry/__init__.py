@@ -4,5 +4,10 @@ import lazy_loader as _lazy
 
 __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
-    submod_attrs={},
+    submod_attrs={
+        "solids": ["SURFACES", "Solid"],
+        "idealised": ["biventricular_solid", "idealised_biventricular", "idealised_lv", "lv_solid"],
+        "meshing": ["mesh_solid"],
+        "surfaces": ["cavity_volume"],
+    },
 )
