@@ -94,7 +94,7 @@ def closed_loop(
     coupled = left is not None or right is not None or both is not None
     if both is not None and (left is not None or right is not None):
         refuse("closed_loop", "either both= or left= and right=", "both and one of them")
-    _check_run(steps_per_beat, beats, most_beats)
+    check_run(steps_per_beat, beats, most_beats)
     tolerance = tolerance_ml if tolerance_ml is not None else (0.02 if coupled else 1e-5)
     least = beats if beats is not None else 2
     most = beats if beats is not None else most_beats
@@ -122,7 +122,7 @@ def closed_loop(
             f"closed_loop: not periodic after {count} beats (volumes still change by {change:.2g} ml)",
             stacklevel=2,
         )
-    return _dataset(trace, passed, parameters, count, change, tolerance)
+    return loop_dataset(trace, passed, parameters, count, change, tolerance)
 
 
 def closed_loop_many(
@@ -158,7 +158,7 @@ def closed_loop_many(
         Unknown column, or a value that cannot be, with its row.
     """
     base = parameter_set() if base is None else base
-    _check_run(steps_per_beat, beats, most_beats)
+    check_run(steps_per_beat, beats, most_beats)
     if not len(table):
         refuse("closed_loop_many", "a table with a row or more", "none")
     sets = []
@@ -187,14 +187,14 @@ def closed_loop_many(
     return result
 
 
-def _check_run(steps_per_beat: int, beats: int | None, most_beats: int) -> None:
+def check_run(steps_per_beat: int, beats: int | None, most_beats: int) -> None:
     if steps_per_beat < 50:
         refuse("closed_loop: steps_per_beat", "50 or more", steps_per_beat)
     if (beats is not None and beats < 2) or most_beats < 2:
         refuse("closed_loop: beats", "two or more (the first only leads in)", min(beats or 2, most_beats))
 
 
-def _dataset(
+def loop_dataset(
     trace: np.ndarray, passed: np.ndarray, parameters: ClosedLoop, count: int, change: float, tolerance: float
 ) -> xr.Dataset:
     time = np.linspace(0.0, 1000.0 * parameters.period_s, len(trace))
