@@ -22,15 +22,20 @@ class _Array(np.ndarray):
 _COMPILED: dict[Any, Any] = {}
 
 
+def _is_array(argument: Any) -> bool:
+    """Not a scalar of NumPy, which has an ``__array__`` too."""
+    return hasattr(argument, "__array__") and not isinstance(argument, np.generic)
+
+
 def launch(kernel: Any, threads: int, *arguments: Any, fastmath: bool = False) -> None:
     """Run a kernel's text, compiled for the processor, thread after thread."""
-    plain = [np.asarray(a) if hasattr(a, "__array__") else a for a in arguments]
+    plain = [np.asarray(a) if _is_array(a) else a for a in arguments]
     _compiled(kernel)(0, threads, 1, *plain)
 
 
 def launch_backwards(kernel: Any, threads: int, *arguments: Any, fastmath: bool = False) -> None:
     """As :func:`launch`, the last thread first."""
-    plain = [np.asarray(a) if hasattr(a, "__array__") else a for a in arguments]
+    plain = [np.asarray(a) if _is_array(a) else a for a in arguments]
     _compiled(kernel)(threads - 1, -1, -1, *plain)
 
 
@@ -56,6 +61,7 @@ def _compiled(kernel: Any) -> Any:
 def use(monkeypatch: Any, algebra: Any = np.asarray) -> None:
     """Let all that runs on a CUDA device run here; ``algebra`` makes the arrays that stand for CuPy's."""
     monkeypatch.setattr(cuda_memory, "put", _put)
+    monkeypatch.setattr(cuda_memory, "exactly", lambda values: np.array(values, order="C").view(_Array))
     monkeypatch.setattr(cuda_memory, "zeros", _zeros)
     monkeypatch.setattr(cuda_backproject, "put", _put)
     monkeypatch.setattr(cuda_backproject, "zeros", _zeros)

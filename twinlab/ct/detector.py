@@ -9,13 +9,15 @@ readings afterwards (cross-talk, afterglow, digitiser) is in :mod:`twinlab.ct.el
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from twinlab.ct.quadrature import Quadrature, energy_quadrature, training_paths
+from twinlab.kernels import cuda_memory as memory
+from twinlab.kernels.device import Device, host, resolve
 from twinlab.kernels.spectral import add_object, polychromatic
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.physics.attenuation import mass_attenuation
@@ -270,7 +272,12 @@ def _tables_for(
 
 
 def detected(
-    paths: xr.Dataset, protocol: Protocol, *, output_factor: float = 1.0, extra: Extra | None = None
+    paths: xr.Dataset,
+    protocol: Protocol,
+    *,
+    output_factor: float = 1.0,
+    extra: Extra | None = None,
+    device: Device = "auto",
 ) -> xr.Dataset:
     """Mean and quantum variance of the readings of a scan, per mAs of a view.
 
@@ -284,6 +291,8 @@ def detected(
         Photons of the real tube per photon of the model (from CTDI).
     extra : Extra, optional
         A further object on some rays.
+    device : "auto", "cpu" or "cuda"
+        Where the sum over energies runs; signals come back to the host.
 
     Returns
     -------
@@ -296,14 +305,14 @@ def detected(
     Raises
     ------
     InputError
-        The paths are of another detector, ``output_factor`` is not positive, or there are two tube voltages.
+        The paths are of another detector, ``output_factor`` is not positive, there are two tube voltages, or no
+        CUDA device where one is asked for.
     """
+    where = resolve(device, where="detected")
     check(paths, "path", "view_angle", "source_z", "mixing", where="detected")
     one_voltage(paths, protocol, where="detected")
-    shape = paths["path"].shape[1:]
     tables = signal_tables(paths, protocol, output_factor=output_factor)
-    signal, second = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    mean_signals(paths, tables, signal, second)
+    signal, second = host(mean_signals(paths, tables, device=where))
     if extra is not None:
         _add_extra(paths, protocol, extra, output_factor, signal, second)
     kept = ("view_angle", "source_z", "row_lo", "row_hi", "focal_shift", "tube_current")
@@ -321,16 +330,24 @@ def detected(
     )
 
 
-def mean_signals(
-    paths: xr.Dataset, tables: SignalTables, signal: NDArray[np.float32], second: NDArray[np.float32]
-) -> None:
-    """Fill ``signal`` and ``second`` (view, row, channel): mean and quantum variance of readings per mAs."""
+def mean_signals(paths: xr.Dataset, tables: SignalTables, *, device: Literal["cpu", "cuda"] = "cpu") -> Any:
+    """Mean and quantum variance of readings per mAs, float32 array (2, view, row, channel).
+
+    With ``device="cuda"`` an array of CuPy; without CuPy of the host.
+    """
+    shape = (2, *paths["path"].shape[1:])
     window = paths["row_lo"].to_numpy(), paths["row_hi"].to_numpy()
+    inputs = (paths["path"].to_numpy(), tables.mu, tables.weight, tables.weight2, tables.gain, *window)
+    if device == "cuda":
+        from twinlab.kernels import cuda_signals
+
+        moments = memory.empty(shape)
+        cuda_signals.polychromatic(*inputs, moments[0], moments[1])
+        return memory.algebra(moments)
+    own = np.empty(shape, np.float32)
     with one_parallel_region():
-        polychromatic(
-            paths["path"].to_numpy(), tables.mu, tables.weight, tables.weight2, tables.gain, *window, signal,
-            second,
-        )  # fmt: skip
+        polychromatic(*inputs, own[0], own[1])
+    return own
 
 
 def signal_attrs(protocol: Protocol, tables: SignalTables) -> dict[str, Any]:

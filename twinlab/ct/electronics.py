@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from numbers import Integral
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from twinlab.ct.corrections import loop_tables
+from twinlab.kernels import cuda_memory as memory
 from twinlab.kernels import philox
 from twinlab.kernels.readings import draw_readings, take_logarithm
-from twinlab.kernels.scintillator import afterglow, read_out, share_light
+from twinlab.kernels.scintillator import afterglow, read_out, scale_cells, share_light
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.scanner import Protocol
 from twinlab.schema import refuse
@@ -26,8 +29,22 @@ from twinlab.schema import refuse
 # keep the detector's random numbers apart from those of transport, and its kinds of noise from each other
 _QUANTA, _AMPLIFIER, _AIR = (np.uint64(word) for word in (0x6E6F6973, 0x616D706C, 0x61697273))
 
+_PROCESSOR = SimpleNamespace(
+    draw_readings=draw_readings, take_logarithm=take_logarithm, afterglow=afterglow, read_out=read_out,
+    scale_cells=scale_cells, share_light=share_light,
+)  # fmt: skip
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+
+
+def loops_on(device: Literal["cpu", "cuda"]) -> Any:
+    """Loops of the chain on a device, all with the same arguments."""
+    if device == "cpu":
+        return _PROCESSOR
+    from twinlab.kernels import cuda_readings
+
+    return cuda_readings
 
 
 @dataclass(frozen=True)
@@ -85,6 +102,7 @@ class Chain:
     held: Floats
     last_seen: Ints
     repairs: list[tuple[int, int, int, int, float]] = field(default_factory=list)
+    device: Literal["cpu", "cuda"] = "cpu"  # where its loops run
 
     @property
     def plain(self) -> bool:
@@ -103,8 +121,8 @@ class Chain:
 
     def read(
         self,
-        signal: Floats,
-        second: Floats,
+        signal: Any,
+        second: Any,
         *,
         mas: Floats,
         first_view: int,
@@ -117,8 +135,8 @@ class Chain:
         Parameters
         ----------
         signal, second : float32 arrays (view, row, channel)
-            Mean and quantum variance per mAs of the view; changed when ``variance`` is asked of a detector with
-            cross-talk.
+            Mean and quantum variance per mAs of the view, of the host or of the device; changed when ``variance`` is
+            asked of a detector with cross-talk.
         mas : float32 array (view,)
         first_view : int
             Place of the first view in the scan.
@@ -126,19 +144,27 @@ class Chain:
             First row and end of rows; others are left as they are.
         projection, variance : float32 arrays (view, row, channel), written
         """
-        self.readings(signal, second, mas=mas, first_view=first_view, window=window, reading=projection)
+        there = self.device == "cuda"
+        value: Any = memory.put(projection) if there else projection
+        spread: Any = np.empty((0, 1, 1), np.float32) if variance is None else variance
+        if there:
+            signal, second, spread = memory.there(signal), memory.there(second), memory.put(spread)
+        self.readings(signal, second, mas=mas, first_view=first_view, window=window, reading=value)
         detector = self.protocol.scanner.detector
         electronic = detector.electronic_noise_kev
         if not self.plain:
             electronic = np.hypot(electronic, (detector.electronics.kev_per_count or 0.0) / 12**0.5)
             if variance is not None:
                 self._spread_moments(signal, second, window)
-        none = np.empty((0, 1, 1), np.float32)
         with one_parallel_region():
-            take_logarithm(
-                signal, second, self.air, mas, np.float32(electronic), *self.correction, *window, projection,
-                projection, none if variance is None else variance,
+            loops_on(self.device).take_logarithm(
+                signal, second, self.air, mas, np.float32(electronic), *self.correction, *window, value, value,
+                spread,
             )  # fmt: skip
+        if there:
+            projection[...] = value.copy_to_host()
+            if variance is not None:
+                variance[...] = spread.copy_to_host()
         for r, c, left, right, w in self.repairs:
             projection[:, r, c] = (1 - w) * projection[:, r, left] + w * projection[:, r, right]
             if variance is not None:  # of a mean of two readings
@@ -146,35 +172,36 @@ class Chain:
 
     def readings(
         self,
-        signal: Floats,
-        second: Floats,
+        signal: Any,
+        second: Any,
         *,
         mas: Floats,
         first_view: int,
         window: tuple[Ints, Ints],
-        reading: Floats,
+        reading: Any,
     ) -> None:
-        """Fill ``reading`` [keV]; parameters as of :meth:`read`."""
+        """Fill ``reading`` [keV], where the loops run; parameters as of :meth:`read`."""
         realisation, k0, k1 = self.keys
         # without other effects quanta and amplifier share a normal number; else each has its own
         electronic = self.protocol.scanner.detector.electronic_noise_kev if self.plain else 0.0
         with one_parallel_region():
-            draw_readings(
+            loops_on(self.device).draw_readings(
                 signal, second, mas, np.float32(electronic), self.noise, first_view, realisation, k0,
                 k1 ^ _QUANTA, *window, reading,
             )  # fmt: skip
             if not self.plain:
                 self._light_and_amplifier(reading, first_view, window)
 
-    def _light_and_amplifier(self, reading: Floats, first_view: int, window: tuple[Ints, Ints]) -> None:
+    def _light_and_amplifier(self, reading: Any, first_view: int, window: tuple[Ints, Ints]) -> None:
         detector = self.protocol.scanner.detector
         electronics, faults = detector.electronics, self.faults
         realisation, k0, k1 = self.keys
-        _share(reading, electronics.crosstalk_channel, electronics.crosstalk_row, window)
+        loops = loops_on(self.device)
+        _share(loops, reading, electronics.crosstalk_channel, electronics.crosstalk_row, window)
         if electronics.lag:
             share, decay, mean_decay = lag_tables(self.protocol)
             pause = _pauses(self.protocol, first_view, reading.shape[0])
-            afterglow(
+            loops.afterglow(
                 reading, self.held, self.last_seen, share, decay, mean_decay, pause, first_view, *window
             )
         shape = reading.shape[1:]
@@ -184,23 +211,23 @@ class Chain:
             offset = faults.offset_kev.astype(np.float32)
         for r, c in faults.dead:
             gain[r, c] = 0.0
-        read_out(
+        loops.read_out(
             reading, gain, offset, np.float32(detector.electronic_noise_kev),
             np.float32(electronics.saturation_kev or np.inf), np.float32(electronics.kev_per_count or 0.0),
             self.noise, first_view, realisation, k0, k1 ^ _AMPLIFIER, *window,
         )  # fmt: skip
 
-    def _spread_moments(self, signal: Floats, second: Floats, window: tuple[Ints, Ints]) -> None:
+    def _spread_moments(self, signal: Any, second: Any, window: tuple[Ints, Ints]) -> None:
         """Mean and variance of readings whose light is shared and delayed, from those of single cells."""
-        electronics = self.protocol.scanner.detector.electronics
+        electronics, loops = self.protocol.scanner.detector.electronics, loops_on(self.device)
         channel, row = electronics.crosstalk_channel, electronics.crosstalk_row
-        _share(signal, channel, row, window)
-        _share(second, channel, row, window, squared=True)
+        _share(loops, signal, channel, row, window)
+        _share(loops, second, channel, row, window, squared=True)
         if electronics.lag:
-            second *= np.float32(lag_noise_factor(self.protocol))
+            loops.scale_cells(second, np.full(signal.shape[1:], lag_noise_factor(self.protocol), np.float32))
         if self.faults.gain is not None:
-            second *= self.faults.gain.astype(np.float32) ** 2
-            signal *= self.faults.gain.astype(np.float32)
+            loops.scale_cells(second, self.faults.gain.astype(np.float32) ** 2)
+            loops.scale_cells(signal, self.faults.gain.astype(np.float32))
 
 
 def check_seed(seed: int, realisation: int, *, where: str) -> None:
@@ -225,6 +252,7 @@ def detector_chain(
     noise: bool = True,
     faults: Faults | None = None,
     mas: float,
+    device: Literal["cpu", "cuda"] = "cpu",
 ) -> Chain:
     """The detector of a protocol, calibrated in air, before its first view.
 
@@ -241,6 +269,8 @@ def detector_chain(
     faults : Faults, optional
     mas : float
         Mean mAs of a view, of the air scan's views too.
+    device : "cpu" or "cuda"
+        Where views are read; the air scan is read on the processor.
 
     Raises
     ------
@@ -263,6 +293,7 @@ def detector_chain(
         held=np.zeros((lags, *shape), np.float32),
         last_seen=np.full(shape[0], -1, np.int64),
         repairs=_repairs(faults, shape),
+        device=device,
     )
 
 
@@ -283,19 +314,19 @@ def _air_scan(
                 *window, mean_out := np.empty_like(mean),
             )  # fmt: skip
         mean = mean_out / total[0]
-    _share(mean, electronics.crosstalk_channel, electronics.crosstalk_row, window)
+    _share(_PROCESSOR, mean, electronics.crosstalk_channel, electronics.crosstalk_row, window)
     return np.ascontiguousarray(mean[0])
 
 
 def _share(
-    reading: Floats, channel: float, row: float, window: tuple[Ints, Ints], *, squared: bool = False
+    loops: Any, reading: Any, channel: float, row: float, window: tuple[Ints, Ints], *, squared: bool = False
 ) -> None:
     for share, along_rows in ((channel, False), (row, True)):
         if share:
             weights = np.array([share, 1.0 - 2.0 * share, 1.0 - share], np.float32)
             side, centre, edge = weights**2 if squared else weights
             with one_parallel_region():
-                share_light(reading, side, centre, edge, along_rows, *window)
+                loops.share_light(reading, side, centre, edge, along_rows, *window)
 
 
 def lag_tables(protocol: Protocol) -> tuple[Floats, Floats, Floats]:

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import xarray as xr
@@ -22,6 +22,7 @@ from twinlab.ct.detector import SignalTables, mean_signals, signal_attrs, signal
 from twinlab.ct.electronics import Chain, Faults, detector_chain
 from twinlab.ct.resume import Store
 from twinlab.ct.scan import scan_attrs
+from twinlab.kernels.device import host, namespace
 from twinlab.scanner import Protocol as ScanProtocol
 from twinlab.schema import label, refuse
 
@@ -49,14 +50,14 @@ class Reader(Protocol):
     def last_seen(self) -> Ints:
         """Last view in which each row was read."""
 
-    def moments(self, paths: xr.Dataset) -> Floats:
-        """Moments of readings per mAs of a block, (moment, view, row, channel)."""
+    def moments(self, paths: xr.Dataset) -> Any:
+        """Moments of readings per mAs of a block, (moment, view, row, channel), where the reader works."""
 
-    def add_scatter(self, moments: Floats, scatter: Scatter | xr.DataArray, block: xr.Dataset) -> None:
+    def add_scatter(self, moments: Any, scatter: Scatter | xr.DataArray, block: xr.Dataset) -> None:
         """Change the moments by scattered radiation; ``block`` names views and cells."""
 
     def read(
-        self, moments: Floats, store: Store, views: slice, *, mas: Floats, window: tuple[Ints, Ints]
+        self, moments: Any, store: Store, views: slice, *, mas: Floats, window: tuple[Ints, Ints]
     ) -> None:
         """Read a block into the store."""
 
@@ -89,27 +90,27 @@ class Integrating:
     def last_seen(self) -> Ints:
         return self.chain.last_seen
 
-    def moments(self, paths: xr.Dataset) -> Floats:
-        own = np.empty((2, *paths["path"].shape[1:]), np.float32)
-        mean_signals(paths, self.tables, *own)
-        return own
+    def moments(self, paths: xr.Dataset) -> Any:
+        return mean_signals(paths, self.tables, device=self.chain.device)
 
-    def add_scatter(self, moments: Floats, scatter: Scatter | xr.DataArray, block: xr.Dataset) -> None:
-        signal, second = moments
+    def add_scatter(self, moments: Any, scatter: Scatter | xr.DataArray, block: xr.Dataset) -> None:
+        signal, second = moments[0], moments[1]
         coords = {name: block[name] for name in ("row", "fan_angle", "u") if name in block.coords}
         block = block.assign(
-            signal=label("signal", signal, coords), signal_variance=label("signal_variance", second, coords)
+            signal=label("signal", host(signal), coords),
+            signal_variance=label("signal_variance", host(second), coords),
         )
-        added = scatter_of(scatter, block, [signal.shape])
+        xp = namespace(moments)
+        added = xp.asarray(scatter_of(scatter, block, [signal.shape]))
         # scattered photons are about as hard as the primary ones: the same variance per signal
-        second *= np.float32(1.0) + added / np.maximum(signal, np.float32(1e-30))
+        second *= 1.0 + added / xp.clip(signal, min=1e-30)
         signal += added
 
     def read(
-        self, moments: Floats, store: Store, views: slice, *, mas: Floats, window: tuple[Ints, Ints]
+        self, moments: Any, store: Store, views: slice, *, mas: Floats, window: tuple[Ints, Ints]
     ) -> None:
         self.chain.read(
-            *moments, mas=mas, first_view=views.start, window=window, projection=store.projection[views],
+            moments[0], moments[1], mas=mas, first_view=views.start, window=window, projection=store.projection[views],
             variance=None if store.variance is None else store.variance[views],
         )  # fmt: skip
 
@@ -132,6 +133,7 @@ def integrating(
     mas: float,
     output_factor: float,
     faults: Faults | None,
+    device: Literal["cpu", "cuda"] = "cpu",
     **noise: Any,
 ) -> Integrating:
     """The reader of a detector that integrates energy, calibrated in air.
@@ -145,6 +147,7 @@ def integrating(
         Mean mAs of a view.
     output_factor, faults
         See :func:`twinlab.ct.acquire`.
+    device : "cpu" or "cuda"
     **noise
         ``seed``, ``realisation`` and ``noise``.
     """
@@ -157,7 +160,7 @@ def integrating(
         },
         attrs=paths.attrs,
     )
-    chain = detector_chain(protocol, air, correction, faults=faults, mas=mas, **noise)
+    chain = detector_chain(protocol, air, correction, faults=faults, mas=mas, device=device, **noise)
     return Integrating(protocol, tables, chain, correction, noise)
 
 

@@ -12,6 +12,7 @@ from twinlab.ct.corrections import water_correction
 from twinlab.ct.detector import Extra, detected, one_voltage
 from twinlab.ct.electronics import Faults, detector_chain
 from twinlab.ct.sampling import sub_samples
+from twinlab.kernels.device import Device, resolve
 from twinlab.scanner import Protocol
 from twinlab.schema import check, label, refuse
 
@@ -28,6 +29,7 @@ def acquire(
     extra: Extra | None = None,
     signals: xr.Dataset | None = None,
     faults: Faults | None = None,
+    device: Device = "auto",
 ) -> xr.Dataset:
     """Water-corrected projections of one scan, with quantum and electronic noise.
 
@@ -53,6 +55,8 @@ def acquire(
         From :func:`twinlab.ct.detector.detected` with the same arguments, to save its time in repeated scans.
     faults : Faults, optional
         Drifted, offset and dead cells, and the noise of the air scan (:mod:`twinlab.ct.electronics`).
+    device : "auto", "cpu" or "cuda"
+        Where signals are summed and readings drawn: the same random numbers on both, readings equal up to rounding.
 
     Returns
     -------
@@ -74,6 +78,7 @@ def acquire(
     biases projections of starved rays upwards, as on real scanners without further filtering. No scatter:
     see :func:`twinlab.ct.scan_phantom`.
     """
+    where = resolve(device, where="acquire")
     one_voltage(paths, protocol, where="acquire")
     if signals is None:
         points = len(sub_samples(protocol))
@@ -84,14 +89,14 @@ def acquire(
                 "(ct.scan_phantom averages over the points)",
                 f"a protocol with {points} sampling points",
             )
-        signals = detected(paths, protocol, output_factor=output_factor, extra=extra)
+        signals = detected(paths, protocol, output_factor=output_factor, extra=extra, device=where)
     check(signals, "signal", "signal_variance", "air_signal", where="acquire: signals")
     per_view = mas_per_view(signals, protocol, mas=mas)
     exposure = float(np.mean(per_view, dtype=float)) * protocol.scanner.views_per_rotation
     correction = water_correction(protocol)
     chain = detector_chain(
         protocol, signals, correction, seed=seed, realisation=realisation, noise=noise, faults=faults,
-        mas=exposure / protocol.scanner.views_per_rotation,
+        mas=exposure / protocol.scanner.views_per_rotation, device=where,
     )  # fmt: skip
     signal, second = signals["signal"].to_numpy(), signals["signal_variance"].to_numpy()
     if not chain.plain:

@@ -105,7 +105,7 @@ def scan_phantom(
     progress : bool
         Say the cost, then show a bar on standard error.
     device : "auto", "cpu" or "cuda"
-        Where voxels are projected, see :func:`twinlab.ct.line_integrals`.
+        Where voxels are projected (:func:`twinlab.ct.line_integrals`), energies summed and readings drawn.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def scan_phantom(
         )
     reader: Reader = (counter if counting else integrating)(
         first, protocol, seed=seed, realisation=realisation, noise=noise, faults=faults,
-        mas=float(per_view.mean()), output_factor=output_factor,
+        mas=float(per_view.mean()), output_factor=output_factor, device=where,
     )  # fmt: skip
     shape = (n_view, n_row, protocol.scanner.detector.n_channels)
     size = _block_views(block_views, shape, volume.n_basis + 2 + reader.n_moments)
@@ -176,11 +176,11 @@ class _Scan:
     scatter: Scatter | xr.DataArray | None
     device: Device
 
-    def moments(self, views: slice, reader: Reader) -> tuple[NDArray[np.float32], xr.Dataset]:
+    def moments(self, views: slice, reader: Reader) -> tuple[Any, xr.Dataset]:
         """Moments per mAs of a block (moment, view, row, channel), and the last line integrals' Dataset."""
         part = self.trajectory.isel(view=views)
         rows = self.window[0][views], self.window[1][views]
-        total: NDArray[np.float32] | None = None
+        total: Any = None
         for sample in self.samples:
             paths = line_integrals(
                 self.phantom,

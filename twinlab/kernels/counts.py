@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numba import njit, prange
 
-from twinlab.kernels.philox import philox4x32
+from twinlab.kernels.philox import DEVICE, philox4x32
 
 _LOW32 = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
@@ -20,7 +20,7 @@ _ZERO = np.uint64(0)
 _NEXT = np.uint64(1)
 _TO_UNIT = 2.0**-32
 _FEW = 10.0
-_SHARED = np.uint64(
+SHARED = np.uint64(
     1 << 24
 )  # first step of the draws that two cells share: those of a cell alone never come here
 _MOST_SHARED = 0.1  # of the counts of either cell
@@ -78,13 +78,13 @@ def poisson(mean, step, c1, c2, k0, k1):
 
 
 @njit(cache=True)
-def _key(place, realisation, k0, k1):
+def key_of(place, realisation, k0, k1):
     """A key of its own for each ray and realisation, for as many draws as its streams need."""
     return philox4x32(place & _LOW32, place >> _SHIFT, realisation & _LOW32, realisation >> _SHIFT, k0, k1)
 
 
 @njit(cache=True)
-def _shared_rate(here, there, b, c, factor):
+def shared_rate(here, there, b, c, factor):
     """Mean number of photons counted in bin b of one cell and in bin c of its neighbour."""
     each = math.sqrt(max(np.float64(here[b]) * here[c], 0.0)) + _NOTHING
     other = math.sqrt(max(np.float64(there[b]) * there[c], 0.0)) + _NOTHING
@@ -98,19 +98,54 @@ def _share(mean, places, factors, lo, hi, first, realisation, k0, k1, counts, ta
     n_channel = mean.shape[2]
     for r in range(lo, hi):
         for channel in range(n_channel):
-            w0, w1, c1, c2 = _key(first + np.uint64(r * n_channel + channel), realisation, k0, k1)
-            step = _SHARED
+            w0, w1, c1, c2 = key_of(first + np.uint64(r * n_channel + channel), realisation, k0, k1)
+            step = SHARED
             for k in range(places.shape[0]):
                 down, along, b, c = places[k]
                 r2, channel2 = r + down, channel + along
                 if r2 >= hi or channel2 < 0 or channel2 >= n_channel:
                     continue
-                rate = _shared_rate(mean[:, r, channel], mean[:, r2, channel2], b, c, factors[k])
+                rate = shared_rate(mean[:, r, channel], mean[:, r2, channel2], b, c, factors[k])
                 taken[b, r, channel] += rate
                 taken[c, r2, channel2] += rate
                 n, step = poisson(rate, step, c1, c2, w0, w1)
                 counts[b, r, channel] += n
                 counts[c, r2, channel2] += n
+
+
+@njit(**DEVICE)
+def draw_cell(mean, product, taken, ray, realisation, k0, k1, counts):
+    """Add to the counts of a cell the photons that no other cell counts.
+
+    Parameters
+    ----------
+    mean, taken, counts : float32 arrays (n_bin,)
+        Mean counts, and those of them that are shared with other cells.
+    product : float32 array (n_pair,)
+    ray, realisation, k0, k1 : uint64
+    """
+    w0, w1, c1, c2 = key_of(ray, realisation, k0, k1)
+    step = _ZERO
+    pair = 0
+    n_bin = mean.size
+    for b in range(n_bin):
+        once = np.float64(mean[b]) - taken[b]
+        start = b
+        for c in range(b):  # pairs (c, b) of lower bins
+            once -= product[start]
+            start += n_bin - 1 - c
+        for c in range(b, n_bin):
+            rate = np.float64(product[pair])
+            if c == b:
+                rate = 0.5 * max(rate - mean[b], 0.0)
+                once -= rate
+            once -= rate
+            n, step = poisson(rate, step, c1, c2, w0, w1)
+            counts[b] += n
+            counts[c] += n
+            pair += 1
+        n, step = poisson(once, step, c1, c2, w0, w1)
+        counts[b] += n
 
 
 @njit(cache=True, parallel=True)
@@ -145,24 +180,8 @@ def draw_counts(
         _share(mean[:, i], places, factors, lo, hi, first, realisation, k0, k1, counts[:, i], taken)
         for r in range(lo, hi):
             for channel in range(n_channel):
-                w0, w1, c1, c2 = _key(first + np.uint64(r * n_channel + channel), realisation, k0, k1)
-                step = _ZERO
-                pair = 0
-                for b in range(n_bin):
-                    once = np.float64(mean[b, i, r, channel]) - taken[b, r, channel]
-                    start = b
-                    for c in range(b):  # pairs (c, b) of lower bins
-                        once -= product[start, i, r, channel]
-                        start += n_bin - 1 - c
-                    for c in range(b, n_bin):
-                        rate = np.float64(product[pair, i, r, channel])
-                        if c == b:
-                            rate = 0.5 * max(rate - mean[b, i, r, channel], 0.0)
-                            once -= rate
-                        once -= rate
-                        n, step = poisson(rate, step, c1, c2, w0, w1)
-                        counts[b, i, r, channel] += n
-                        counts[c, i, r, channel] += n
-                        pair += 1
-                    n, step = poisson(once, step, c1, c2, w0, w1)
-                    counts[b, i, r, channel] += n
+                ray = first + np.uint64(r * n_channel + channel)
+                draw_cell(
+                    mean[:, i, r, channel], product[:, i, r, channel], taken[:, r, channel], ray, realisation, k0, k1,
+                    counts[:, i, r, channel],
+                )  # fmt: skip

@@ -37,6 +37,11 @@ def put(values: Any) -> Any:
     return cuda.to_device(np.ascontiguousarray(array, np.float32 if array.dtype.kind == "f" else array.dtype))
 
 
+def exactly(values: Any) -> Any:
+    """Array on the device in the precision that it has."""
+    return cuda.to_device(np.ascontiguousarray(values))
+
+
 def there(values: Any) -> Any:
     """An array as kernels take it: what lives on the device stays as it is."""
     return put(values) if isinstance(values, np.ndarray) else values
@@ -50,6 +55,23 @@ def zeros(shape: tuple[int, ...]) -> Any:
 def empty(shape: tuple[int, ...]) -> Any:
     """Memory in single precision on the device."""
     return cuda.device_array(shape, np.float32)
+
+
+def copy(array: Any) -> Any:
+    """Another array on the device with the same values."""
+    other = empty(array.shape)
+    launch(_copied, math.prod(array.shape), array, other)
+    return other
+
+
+def _copied(values, other):
+    place = cuda.grid(1)
+    _, n_row, n_channel = values.shape
+    if place >= values.size:
+        return
+    c = place % n_channel
+    r = place // n_channel % n_row
+    other[place // (n_channel * n_row), r, c] = values[place // (n_channel * n_row), r, c]
 
 
 def algebra(array: Any) -> Any:

@@ -33,6 +33,27 @@ def _predicted(counts, load_per_count, sums, paralysable, out):
         out[b] = kept * (alone * counts[b] + (1.0 - alone) * two / max(total, _LEAST))
 
 
+@njit(cache=True)
+def restore_ray(recorded, load_per_count, sums, paralysable, at, predicted, counts):
+    """Counts of one ray, (n_bin,), as of :func:`restore_rays`; ``at`` and ``predicted`` are work space (n_bin,)."""
+    n_bin = recorded.size
+    for b in range(n_bin):
+        at[b] = recorded[b]
+    for _ in range(_STEPS):
+        _predicted(at, load_per_count, sums, paralysable, predicted)
+        change = 0.0
+        for b in range(n_bin):
+            if predicted[b] > 0.0:
+                factor = recorded[b] / predicted[b]
+                at[b] *= factor
+                if recorded[b] > 0.0:
+                    change = max(change, abs(factor - 1.0))
+        if change < _ENOUGH:
+            break
+    for b in range(n_bin):
+        counts[b] = at[b]
+
+
 @njit(cache=True, parallel=True)
 def restore_rays(recorded, load_per_count, sums, paralysable, counts):
     """Counts without pile-up of each ray: multiplied by recorded over predicted ones until these agree.
@@ -50,18 +71,4 @@ def restore_rays(recorded, load_per_count, sums, paralysable, counts):
     n_bin, n_ray = recorded.shape
     for ray in prange(n_ray):
         at, predicted = np.empty(n_bin), np.empty(n_bin)
-        for b in range(n_bin):
-            at[b] = recorded[b, ray]
-        for _ in range(_STEPS):
-            _predicted(at, load_per_count, sums, paralysable, predicted)
-            change = 0.0
-            for b in range(n_bin):
-                if predicted[b] > 0.0:
-                    factor = recorded[b, ray] / predicted[b]
-                    at[b] *= factor
-                    if recorded[b, ray] > 0.0:
-                        change = max(change, abs(factor - 1.0))
-            if change < _ENOUGH:
-                break
-        for b in range(n_bin):
-            counts[b, ray] = at[b]
+        restore_ray(recorded[:, ray], load_per_count, sums, paralysable, at, predicted, counts[:, ray])

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit, prange
 
 from twinlab.kernels.elementary import cosine_of_turns, log32
-from twinlab.kernels.philox import philox4x32
+from twinlab.kernels.philox import INLINE, philox4x32
 
 FEW_QUANTA = np.float32(
     50.0
@@ -30,6 +30,54 @@ _TO_UNIT = np.float32(2.0**-32)
 _TO_UNIT_53 = 2.0**-53
 
 
+# scalar functions that the CPU's rows and the threads of a CUDA device share
+_SCALAR = {**INLINE, "fastmath": {"contract", "nsz"}}
+
+
+@njit(**_SCALAR)
+def unit(word):
+    """Float32 in (0, 1] from a 32-bit word: a half step added, 24 bits kept."""
+    return (np.float32(np.int64(word)) + _HALF) * _TO_UNIT
+
+
+@njit(**_SCALAR)
+def normal_of(u, v):
+    """Standard normal number from two uniform ones (Box and Muller)."""
+    return math.sqrt(max(_MINUS_TWO * log32(u), _ZERO)) * cosine_of_turns(v)
+
+
+@njit(**_SCALAR)
+def gaussian(mean, quantum, electronic, normal):
+    """Reading of a mean and a total variance."""
+    return mean + math.sqrt(quantum + electronic * electronic) * normal
+
+
+@njit(**_SCALAR)
+def few(mean, quantum):
+    """Whether a reading is drawn quantum by quantum."""
+    return mean * mean < FEW_QUANTA * quantum or mean <= _ZERO
+
+
+@njit(**_SCALAR)
+def least_reading(mean, quantum, electronic):
+    """A tenth of a mean quantum, or of the electronic noise: what the logarithm takes at least."""
+    return max(_TENTH * max(quantum / max(mean, _LEAST), electronic), _LEAST)
+
+
+@njit(**_SCALAR)
+def variance_of_logarithm(mean, quantum, electronic, slope):
+    """Variance of a corrected logarithm about the mean reading, by the delta method."""
+    relative = slope / max(mean, least_reading(mean, quantum, electronic))
+    return relative * relative * (quantum + electronic * electronic)
+
+
+@njit(**_SCALAR)
+def extended(value, slope, x, raw, raw_max):
+    """Corrected projection and its slope from a polynomial and its derivative at ``x = raw / raw_max``, 1 at most."""
+    slope = value + x * slope
+    return value * x * raw_max + slope * max(raw - raw_max, _ZERO), slope
+
+
 @njit(cache=True)
 def _poisson(mean, u):
     """Poisson number by inversion; for means up to some hundred."""
@@ -44,15 +92,15 @@ def _poisson(mean, u):
 
 
 @njit(cache=True)
-def _words(ray, realisation, k0, k1):
+def words(ray, realisation, k0, k1):
     """The four random words of a ray, so that its noise does not depend on which other rays are drawn."""
     return philox4x32(ray & _LOW32, ray >> _SHIFT, realisation & _LOW32, realisation >> _SHIFT, k0, k1)
 
 
 @njit(cache=True)
-def _few_quanta(mean, quantum, electronic, ray, realisation, k0, k1):
+def few_quanta(mean, quantum, electronic, ray, realisation, k0, k1):
     """Reading of few quanta: a Poisson number scaled to the mean and variance, and electronic noise."""
-    a, b, c, d = _words(ray, realisation, k0, k1)
+    a, b, c, d = words(ray, realisation, k0, k1)
     normal = math.sqrt(_MINUS_TWO * log32((np.float32(a) + _HALF) * _TO_UNIT))
     normal *= cosine_of_turns((np.float32(b) + _HALF) * _TO_UNIT)
     if mean <= _ZERO or quantum <= _ZERO:
@@ -65,17 +113,14 @@ def _few_quanta(mean, quantum, electronic, ray, realisation, k0, k1):
 @njit(cache=True)
 def _uniforms(first_ray, realisation, k0, k1, u, v):
     for c in range(u.size):
-        a, b, _, _ = _words(first_ray + np.uint64(c), realisation, k0, k1)
-        u[c] = (np.float32(np.int64(a)) + _HALF) * _TO_UNIT
-        v[c] = (np.float32(np.int64(b)) + _HALF) * _TO_UNIT
+        a, b, _, _ = words(first_ray + np.uint64(c), realisation, k0, k1)
+        u[c], v[c] = unit(a), unit(b)
 
 
 @njit(cache=True, fastmath={"contract", "nsz"})
 def _normals(u, v, normal):
-    """Standard normal numbers from two uniform ones (Box and Muller)."""
     for c in range(u.size):
-        radius = math.sqrt(max(_MINUS_TWO * log32(u[c]), _ZERO))
-        normal[c] = radius * cosine_of_turns(v[c])
+        normal[c] = normal_of(u[c], v[c])
 
 
 @njit(cache=True, fastmath={"contract", "nsz"})
@@ -84,7 +129,7 @@ def _gaussian_row(signal, second, mas, electronic, normal, value):
     fewest = np.float32(1e30)
     for c in range(signal.size):
         mean, quantum = mas * signal[c], mas * second[c]
-        value[c] = mean + math.sqrt(quantum + electronic * electronic) * normal[c]
+        value[c] = gaussian(mean, quantum, electronic, normal[c])
         fewest = min(fewest, mean * mean / max(quantum, _LEAST))
     return fewest
 
@@ -98,8 +143,7 @@ def _horner(total, x, coefficient):
 @njit(cache=True, fastmath={"contract", "nsz"})
 def _finish(raw, raw_max, x, value, slope):
     for c in range(raw.size):
-        slope[c] = value[c] + x[c] * slope[c]
-        value[c] = value[c] * x[c] * raw_max[c] + slope[c] * max(raw[c] - raw_max[c], _ZERO)
+        value[c], slope[c] = extended(value[c], slope[c], x[c], raw[c], raw_max[c])
 
 
 @njit(cache=True)
@@ -124,7 +168,7 @@ def _logarithms(signal, second, air, mas, electronic, value, raw, raw_mean):
     """Logarithms against air of readings and of their means, above a tenth of a quantum or of the noise."""
     for c in range(signal.size):
         mean = mas * signal[c]
-        floor = max(_TENTH * max(mas * second[c] / max(mean, _LEAST), electronic), _LEAST)
+        floor = least_reading(mean, mas * second[c], electronic)
         log_air = log32(mas * air[c])
         raw[c] = log_air - log32(max(value[c], floor))
         raw_mean[c] = log_air - log32(max(mean, floor))
@@ -134,9 +178,7 @@ def _logarithms(signal, second, air, mas, electronic, value, raw, raw_mean):
 def _propagate(signal, second, mas, electronic, slope, variance):
     for c in range(signal.size):
         mean, quantum = mas * signal[c], mas * second[c]
-        floor = max(_TENTH * max(quantum / max(mean, _LEAST), electronic), _LEAST)
-        relative = slope[c] / max(mean, floor)
-        variance[c] = relative * relative * (quantum + electronic * electronic)
+        variance[c] = variance_of_logarithm(mean, quantum, electronic, slope[c])
 
 
 @njit(cache=True, parallel=True)
@@ -175,9 +217,9 @@ def draw_readings(
             if noisy and fewest < FEW_QUANTA:
                 for c in range(nc):
                     mean, quantum = mas[i] * s[c], mas[i] * v[c]
-                    if mean * mean < FEW_QUANTA * quantum or mean <= _ZERO:
+                    if few(mean, quantum):
                         ray = first + np.uint64(c)
-                        value[c] = _few_quanta(mean, quantum, electronic, ray, realisation, k0, k1)
+                        value[c] = few_quanta(mean, quantum, electronic, ray, realisation, k0, k1)
 
 
 @njit(cache=True, parallel=True)

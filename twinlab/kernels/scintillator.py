@@ -8,9 +8,30 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from twinlab.kernels.philox import INLINE
 from twinlab.kernels.readings import _normals, _uniforms
 
 _ZERO = np.float32(0.0)
+_ONE = np.float32(1.0)
+
+
+@njit(**INLINE)
+def late_light(x, stored, known, share, decay, mean_decay):
+    """What one exponential adds to a reading of ``x``, and the light that it then has in store.
+
+    Parameters
+    ----------
+    x, stored : float32
+        Light absorbed in the view, and in store at its start.
+    known : bool
+        False: nothing is known of the store, which is then that of long exposure to ``x``.
+    share, decay, mean_decay : float32
+        See :func:`afterglow`.
+    """
+    fresh = share * x * mean_decay
+    if not known:
+        stored = fresh / (_ONE - decay)
+    return stored * (_ONE - decay) - fresh, stored * decay + fresh
 
 
 @njit(cache=True, parallel=True)
@@ -93,11 +114,9 @@ def afterglow(reading, held, last_seen, share, decay, mean_decay, pause, first_v
                 y = x
                 for k in range(share.size):
                     stored = held[k, r, c] * pause[i, k]
-                    if not known:
-                        stored = share[k] * x * mean_decay[k] / (np.float32(1.0) - decay[k])
-                    fresh = share[k] * x * mean_decay[k]
-                    y += stored * (np.float32(1.0) - decay[k]) - fresh
-                    held[k, r, c] = stored * decay[k] + fresh
+                    late, left = late_light(x, stored, known, share[k], decay[k], mean_decay[k])
+                    y += late
+                    held[k, r, c] = left
                 row[c] = y
 
 
@@ -148,3 +167,8 @@ def read_out(
                 if noisy and step > _ZERO:
                     value = np.float32(np.rint(value / step)) * step
                 row[c] = value
+
+
+def scale_cells(values, factor):
+    """Multiply every view of ``values`` (view, row, channel) by ``factor`` (row, channel), in place."""
+    values *= factor

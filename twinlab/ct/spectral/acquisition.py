@@ -16,6 +16,7 @@ from twinlab.ct.sampling import sub_samples
 from twinlab.ct.scan import mas_per_view
 from twinlab.ct.spectral.counted import bin_spectra, noise_growth, without_pile_up
 from twinlab.ct.spectral.counter import counter
+from twinlab.kernels.device import Device, resolve
 from twinlab.kernels.readings import take_logarithm
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.physics.attenuation import linear_attenuation_per_mm
@@ -38,6 +39,7 @@ def acquire_counts(
     noise: bool = True,
     mas: float | None = None,
     faults: Faults | None = None,
+    device: Device = "auto",
 ) -> xr.Dataset:
     """Counts by energy bin of one scan with a photon-counting detector.
 
@@ -62,6 +64,8 @@ def acquire_counts(
         trajectory is followed, with this mean.
     faults : Faults, optional
         ``gain``, ``dead`` cells (their transmission interpolated where ``repaired``) and ``air_views``.
+    device : "auto", "cpu" or "cuda"
+        Where energies are summed and counts drawn, with the same random numbers.
 
     Returns
     -------
@@ -83,6 +87,7 @@ def acquire_counts(
     of a Poisson process of the recorded rate, which is too large by ``(1 + load)**2`` for a nonparalysable counter.
     No scatter: see :func:`twinlab.ct.scan_phantom`.
     """
+    where = resolve(device, where="acquire_counts")
     check(paths, "path", "view_angle", "source_z", "mixing", where="acquire_counts")
     one_voltage(paths, protocol, where="acquire_counts")
     _fits(paths, protocol)
@@ -91,7 +96,7 @@ def acquire_counts(
     mean = float(per_view.mean(dtype=float))
     reader = counter(
         paths, protocol, mas=mean, seed=seed, realisation=realisation, noise=noise, output_factor=output_factor,
-        faults=faults,
+        faults=faults, device=where,
     )  # fmt: skip
     shape = paths["path"].shape[1:]
     counts = np.zeros((reader.tables.n_bin, *shape), np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -12,6 +13,8 @@ from twinlab.ct.quadrature import energy_quadrature, training_paths
 from twinlab.ct.spectral.pile_up import Law, mean_heights, piled_up, summed_bins
 from twinlab.ct.spectral.response import counting_response
 from twinlab.ct.spectral.sensor import counting_of, pixels_of_cell
+from twinlab.kernels import cuda_memory as memory
+from twinlab.kernels.device import Device, namespace, resolve
 from twinlab.kernels.pulses import restore_rays
 from twinlab.kernels.spectral import polychromatic
 from twinlab.kernels.threads import one_parallel_region
@@ -200,17 +203,30 @@ def _not_empty(spectrum: Array) -> Array:
     return spectrum if spectrum.any() else np.ones_like(spectrum)
 
 
-def mean_quantities(paths: xr.Dataset, tables: CountTables) -> Floats:
-    """Mean counts of bins, then products of pairs of bins, per mAs: (quantity, view, row, channel)."""
+def mean_quantities(paths: xr.Dataset, tables: CountTables, *, device: Literal["cpu", "cuda"] = "cpu") -> Any:
+    """Mean counts of bins, then products of pairs of bins, per mAs: (quantity, view, row, channel).
+
+    With ``device="cuda"`` an array of CuPy; without CuPy of the host.
+    """
     path = paths["path"].to_numpy()
     window = paths["row_lo"].to_numpy(), paths["row_hi"].to_numpy()
-    out = np.empty((len(tables.air), *path.shape[1:]), np.float32)
-    spare = np.empty(path.shape[1:], np.float32)
+    shape = (len(tables.air), *path.shape[1:])
+    if device == "cuda":
+        from twinlab.kernels import cuda_signals
+
+        there, out = memory.put(path), memory.empty(shape)
+        spare = memory.empty(path.shape[1:])
+        for (i, j), *spectra in tables.sums:
+            second = spare if i == j else out[j]
+            cuda_signals.polychromatic(there, *spectra, tables.gain, *window, out[i], second)
+        return memory.algebra(out)
+    own = np.empty(shape, np.float32)
+    unused = np.empty(path.shape[1:], np.float32)
     with one_parallel_region():
         for (i, j), mu, weight, weight2 in tables.sums:
-            second = spare if i == j else out[j]
-            polychromatic(path, mu, weight, weight2, tables.gain, *window, out[i], second)
-    return out
+            second = unused if i == j else own[j]
+            polychromatic(path, mu, weight, weight2, tables.gain, *window, own[i], second)
+    return own
 
 
 @dataclass(frozen=True)
@@ -221,38 +237,42 @@ class PileUp:
     sums: Array
     law: Law
 
-    def apply(self, quantities: Floats, n_bin: int) -> Floats:
-        """Recorded counts and products from those without pile-up, shape (quantity, view, ...)."""
-        counts = quantities[:n_bin].astype(float)
+    def apply(self, quantities: Any, n_bin: int) -> Any:
+        """Recorded counts and products from those without pile-up, shape (quantity, view, ...), in any namespace."""
+        xp = namespace(quantities)
+        counts = xp.astype(quantities[:n_bin, ...], xp.float64)
         recorded = piled_up(counts, self.load_per_count, self.sums, law=self.law)
-        ratio = recorded / np.maximum(counts, 1e-30)
-        out = quantities.copy()
-        out[:n_bin] = recorded
+        ratio = recorded / xp.where(counts > 1e-30, counts, 1e-30)
+        parts = [xp.astype(recorded, quantities.dtype)]
         for k, (b, c) in enumerate(pairs_of(n_bin)):
-            out[n_bin + k] *= np.minimum(
-                ratio[b], ratio[c]
-            )  # keeps both bins' share of single counts positive
-        return out
+            # the smaller ratio keeps both bins' share of single counts positive
+            product = quantities[n_bin + k, ...] * xp.minimum(ratio[b, ...], ratio[c, ...])
+            parts.append(xp.astype(product, quantities.dtype)[None, ...])
+        return xp.concat(parts)
 
 
-def without_pile_up(counts: xr.Dataset, protocol: Protocol) -> xr.Dataset:
+def without_pile_up(counts: xr.Dataset, protocol: Protocol, *, device: Device = "auto") -> xr.Dataset:
     """Counts and air counts of a scan corrected for pile-up with the detector's own model."""
+    where = resolve(device, where="without_pile_up")
     pile_up = pile_up_of(protocol)
     if pile_up is None:
         return counts
     out = counts.copy()
+    model = pile_up.load_per_count, pile_up.sums, pile_up.law == "paralysable"
     for name in ("counts", "air_counts"):
-        recorded = counts[name].to_numpy()
-        flat, fixed = recorded.reshape(recorded.shape[0], -1), np.empty(recorded.shape, np.float32)
-        with one_parallel_region():
-            restore_rays(
-                flat,
-                pile_up.load_per_count,
-                pile_up.sums,
-                pile_up.law == "paralysable",
-                fixed.reshape(flat.shape),
-            )
-        out[name] = counts[name].copy(data=fixed)
+        recorded = np.ascontiguousarray(counts[name].to_numpy(), np.float32)
+        flat = recorded.reshape(recorded.shape[0], -1)
+        if where == "cuda":
+            from twinlab.kernels import cuda_counts
+
+            there = memory.empty(flat.shape)
+            cuda_counts.restore_rays(memory.put(flat), *model, there)
+            fixed = there.copy_to_host()
+        else:
+            fixed = np.empty(flat.shape, np.float32)
+            with one_parallel_region():
+                restore_rays(flat, *model, fixed)
+        out[name] = counts[name].copy(data=fixed.reshape(recorded.shape))
     return out
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -27,8 +27,10 @@ from twinlab.ct.spectral.counted import (
     shared_counts,
     typical,
 )
+from twinlab.kernels import cuda_memory as memory
 from twinlab.kernels import philox
 from twinlab.kernels.counts import draw_counts
+from twinlab.kernels.device import host, namespace
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.physics.attenuation import linear_attenuation_per_mm
 from twinlab.scanner import Protocol
@@ -59,6 +61,7 @@ class Counter:
     keys: tuple[np.uint64, np.uint64, np.uint64]  # realisation and seed
     noise: dict[str, Any]
     output_factor: float
+    device: Literal["cpu", "cuda"] = "cpu"  # where its loops run
 
     @property
     def n_moments(self) -> int:
@@ -76,61 +79,73 @@ class Counter:
     def last_seen(self) -> Ints:
         return np.zeros(self.air.shape[1], np.int64)
 
-    def moments(self, paths: xr.Dataset) -> Floats:
-        return mean_quantities(paths, self.tables)
+    def moments(self, paths: xr.Dataset) -> Any:
+        return mean_quantities(paths, self.tables, device=self.device)
 
-    def add_scatter(self, moments: Floats, scatter: Scatter | xr.DataArray, block: xr.Dataset) -> None:
+    def add_scatter(self, moments: Any, scatter: Scatter | xr.DataArray, block: xr.Dataset) -> None:
         n_bin, shape = self.tables.n_bin, moments.shape[1:]
         product = typical(self.spectra.products, self.spectra.energy_kev)
         per_kev = typical(self.spectra.bins, self.spectra.energy_kev) / _energy_behind_water(self.protocol)
         if callable(scatter):
             # what the cells would absorb, as far as the bins tell it
-            kev = np.tensordot(_kev_of_bins(self.spectra), moments[:n_bin], 1).astype(np.float32)
+            kev = np.tensordot(_kev_of_bins(self.spectra), host(moments[:n_bin]), 1).astype(np.float32)
             coords = {name: block[name] for name in ("row", "fan_angle", "u") if name in block.coords}
             block = block.assign(signal=label("signal", kev, coords))
         added = scatter_of(scatter, block, [shape, (n_bin, *shape)])
         if added.ndim == 3:
             added = per_kev.astype(np.float32)[:, None, None, None] * added
-        moments[:n_bin] += added
+        xp = namespace(moments)
+        moments[:n_bin] += xp.asarray(added)
         mean = typical(self.spectra.bins, self.spectra.energy_kev)
         for k, (b, c) in enumerate(pairs_of(n_bin)):
             factor = np.float32(product[k] / np.sqrt(mean[b] * mean[c]))
-            moments[n_bin + k] += factor * np.sqrt(added[b] * added[c])
+            moments[n_bin + k] += xp.asarray(factor * np.sqrt(added[b] * added[c]))
 
     def read(
-        self, moments: Floats, store: Store, views: slice, *, mas: Floats, window: tuple[Ints, Ints]
+        self, moments: Any, store: Store, views: slice, *, mas: Floats, window: tuple[Ints, Ints]
     ) -> None:
         self.count(moments, mas=mas, first_view=views.start, window=window, counts=store.projection[:, views])
 
     def count(
-        self, moments: Floats, *, mas: Floats, first_view: int, window: tuple[Ints, Ints], counts: Floats
+        self, moments: Any, *, mas: Floats, first_view: int, window: tuple[Ints, Ints], counts: Floats
     ) -> None:
         """Fill ``counts`` (bin, view, row, channel) of consecutive views; ``moments`` are used up."""
-        n_bin, faults = self.tables.n_bin, self.faults
-        moments *= mas[:, np.newaxis, np.newaxis]
+        n_bin, faults, xp = self.tables.n_bin, self.faults, namespace(moments)
+        moments *= xp.asarray(mas[:, np.newaxis, np.newaxis])
         if faults.gain is not None:
-            moments *= np.maximum(faults.gain, 0.0).astype(np.float32)
-        np.maximum(moments, 0.0, out=moments)
+            moments *= xp.asarray(np.maximum(faults.gain, 0.0).astype(np.float32))
+        moments = xp.clip(moments, min=0.0)
         if self.pile_up is not None:
             moments = self.pile_up.apply(moments, n_bin)
         if self.noise["noise"]:
-            drawn = np.empty((n_bin, *moments.shape[1:]), np.float32)
-            realisation, k0, k1 = self.keys
-            with one_parallel_region():
-                draw_counts(
-                    moments[:n_bin], moments[n_bin:], *self.shared, first_view, realisation, k0, k1 ^ _STREAM,
-                    *window, drawn,
-                )  # fmt: skip
+            drawn = self._drawn(moments, first_view, window)
         else:
             row = np.arange(moments.shape[2])
             seen = (row >= window[0][:, None]) & (row < window[1][:, None])
-            drawn = moments[:n_bin] * seen[..., np.newaxis]
+            drawn = host(moments[:n_bin]) * seen[..., np.newaxis]
         for r, c in faults.dead:
             drawn[:, :, r, c] = 0.0
         for r, c, left, right, w in _repairs(faults, self.air.shape[1:]):
             through = [drawn[:, :, r, k] / self.air[:, r, k, None] for k in (left, right)]
             drawn[:, :, r, c] = ((1 - w) * through[0] + w * through[1]) * self.air[:, r, c, None]
         counts[:] = drawn
+
+    def _drawn(self, moments: Any, first_view: int, window: tuple[Ints, Ints]) -> Floats:
+        """Counts of the expected moments of a block, on the host."""
+        n_bin = self.tables.n_bin
+        realisation, k0, k1 = self.keys
+        named = (*self.shared, first_view, realisation, k0, k1 ^ _STREAM, *window)
+        if self.device == "cuda":
+            from twinlab.kernels import cuda_counts
+
+            there = memory.there(moments)
+            counts = memory.empty((n_bin, *moments.shape[1:]))
+            cuda_counts.draw_counts(there[:n_bin], there[n_bin:], *named, counts)
+            return np.asarray(counts.copy_to_host())
+        drawn = np.empty((n_bin, *moments.shape[1:]), np.float32)
+        with one_parallel_region():
+            draw_counts(moments[:n_bin], moments[n_bin:], *named, drawn)
+        return drawn
 
     def results(
         self, store: Store, paths: xr.Dataset, per_view: Floats
@@ -172,6 +187,7 @@ def counter(
     noise: bool = True,
     output_factor: float = 1.0,
     faults: Faults | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
 ) -> Counter:
     """The reader of a photon-counting detector, calibrated in air.
 
@@ -186,6 +202,8 @@ def counter(
         See :func:`twinlab.ct.spectral.acquire_counts`.
     faults : Faults, optional
         ``gain`` multiplies counts, dead cells give none, ``air_views`` gives the air scan its noise.
+    device : "cpu" or "cuda"
+        Where views are read; the air scan is read on the processor.
 
     Raises
     ------
@@ -218,7 +236,7 @@ def counter(
     return Counter(
         protocol, tables, spectra, pile_up, shared, faults, air, float(mas),
         (np.uint64(int(realisation)), k0, k1),
-        {"seed": int(seed), "realisation": int(realisation), "noise": bool(noise)}, float(output_factor),
+        {"seed": int(seed), "realisation": int(realisation), "noise": bool(noise)}, float(output_factor), device,
     )  # fmt: skip
 
 
