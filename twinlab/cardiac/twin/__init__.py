@@ -6,7 +6,10 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
     submod_attrs={
         "surrogate": ["Surrogate", "design", "fit", "predict"],
+        "virtual_heart": ["INPUTS", "VirtualHeart", "beats", "one_beat", "segment_times"],
+        "reduced": ["Reduced", "predict_curves", "reduce_curves"],
+        "scenarios": ["QuickAnswer", "Scenario", "quick_answer", "virtual_cohort", "what_if"],
         "sensitivity": ["sobol"],
-        "calibration": ["Calibration", "calibrate"],
+        "calibration": ["Calibration", "calibrate", "computed"],
     },
 )

@@ -74,8 +74,8 @@ def calibrate(
     Raises
     ------
     InputError
-        A measurement without uncertainty or that is no output of the model, or measurements that no parameters in
-        the range reproduce within 5 standard uncertainties.
+        A measurement without uncertainty or that is no output of the model, measurements that no parameters in the
+        range reproduce within 5 standard uncertainties, or a model that cannot compute half of its cases.
 
     Notes
     -----
@@ -89,17 +89,18 @@ def calibrate(
     """
     _check_measurements(measurements)
     inputs = design(bounds, n=runs, seed=seed)
-    outputs = _wanted(model(inputs), measurements)
+    inputs, outputs = computed(inputs, _wanted(model(inputs), measurements))
     rng = np.random.default_rng([seed, 1])
     surrogate = fit(inputs, outputs[list(measurements)], bounds=bounds, seed=seed)
     for _ in range(rounds):
         more = _draw(_sample(surrogate, measurements, bounds, rng), bounds, max(8, runs // 4), rng)
+        more, found = computed(more, model(more))
         inputs = xr.concat([inputs, more], dim="case")
-        outputs = xr.concat([outputs, _wanted(model(more), measurements)], dim="case")
+        outputs = xr.concat([outputs, found], dim="case")
         surrogate = fit(inputs, outputs[list(measurements)], bounds=bounds, seed=seed)
     particles = _sample(surrogate, measurements, bounds, rng)
     posterior = _draw(particles, bounds, draws, rng)
-    found = model(posterior)
+    posterior, found = computed(posterior, model(posterior))
     table = _compare(found, measurements)
     worst = table["measurement"].values[int(np.abs(table["pull"].to_numpy()).argmax())]
     if float(np.abs(table["pull"]).max()) > 5.0:
@@ -117,6 +118,24 @@ def calibrate(
         fit=table,
         surrogate=surrogate,
     )
+
+
+def computed(inputs: xr.Dataset, outputs: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
+    """The cases of which all outputs are finite.
+
+    Raises
+    ------
+    InputError
+        Fewer than half of them are.
+    """
+    good = np.all([np.isfinite(outputs[k].to_numpy()) for k in outputs], axis=0)
+    if good.sum() < 0.5 * good.size:
+        refuse(
+            "runs of the model",
+            "finite outputs in half of the cases or more (narrower ranges)",
+            int(good.sum()),
+        )
+    return inputs.isel(case=good), outputs.isel(case=good)
 
 
 def _sample(

@@ -1,0 +1,276 @@
+"""Pictures of the heart in three dimensions, drawn off the screen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.colors import Normalize
+
+from twinlab.report.style import Plot, axes, bare
+from twinlab.schema import refuse
+
+PIXELS = (720, 640)
+VIEWS = {
+    "front": ((0.0, -1.0, 0.0), (0.0, 0.0, 1.0)),
+    "left": ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0)),
+    "back": ((0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+    "oblique": ((0.6, -0.75, 0.35), (0.0, 0.0, 1.0)),
+}
+
+
+def hearts(
+    panels: Mapping[str, tuple[xr.Dataset, np.ndarray | xr.DataArray]],
+    *,
+    label: str,
+    view: str = "oblique",
+    opened: bool = True,
+    limits: tuple[float, float] | None = None,
+    cmap: str = "viridis",
+    points: np.ndarray | None = None,
+) -> Plot:
+    """Hearts side by side, coloured by a field, with one scale.
+
+    Parameters
+    ----------
+    panels : mapping of title to (heart, field)
+        Field by node or by tet; NaN is grey.
+    label : str
+        Of the colour scale, with the unit in brackets.
+    view : {"front", "left", "back", "oblique"}
+        From where, in the patient's system.
+    opened : bool
+        Cut along the middle of the base, so that the walls are seen.
+    limits : (low, high), optional
+        Of the scale; default: of all the fields.
+    cmap : str
+    points : ndarray (point, axis), mm, optional
+        Marked by balls: pacing sites, leads.
+
+    Returns
+    -------
+    Plot
+
+    Raises
+    ------
+    InputError
+        Unknown view, or a field that fits neither nodes nor tets.
+    """
+    fields = {title: _field(heart, field, title) for title, (heart, field) in panels.items()}
+    if limits is None:
+        every = np.concatenate([f[np.isfinite(f)] for f in fields.values()])
+        limits = (float(every.min()), float(every.max())) if every.size else (0.0, 1.0)
+    plot, ax = axes(1, len(panels), width_in=min(3.6 * len(panels) + 0.8, 9.0), height_in=3.4)
+    for panel, (title, (heart, _)) in zip(ax[0], panels.items(), strict=True):
+        panel.imshow(_picture(heart, fields[title], view, opened, limits, cmap, points))
+        panel.set_title(title)
+        bare(panel)
+    shade = mpl.cm.ScalarMappable(Normalize(*limits), cmap)
+    plot.colorbar(shade, ax=ax[0].tolist(), label=label, shrink=0.8, pad=0.01)
+    return plot.say(f"Heart seen from the {view}, coloured by {label}: {', '.join(panels)}.")
+
+
+def fibres(heart: xr.Dataset, *, every_mm: float = 4.0, view: str = "front") -> Plot:
+    """Fibre directions on the epicardium and on the endocardium, coloured by their angle to the horizontal.
+
+    Parameters
+    ----------
+    heart : Dataset
+        With ``fibre`` (tet, axis).
+    every_mm : float
+        Distance between the strokes.
+    view : str
+        See :func:`hearts`.
+
+    Returns
+    -------
+    Plot
+    """
+    plot, ax = axes(1, 2, width_in=8.0, height_in=3.4)
+    for panel, (title, surfaces) in zip(
+        ax[0], {"epicardium": (1,), "endocardium": (2, 3)}.items(), strict=True
+    ):
+        panel.imshow(_strokes(heart, surfaces, every_mm, view))
+        panel.set_title(title)
+        bare(panel)
+    shade = mpl.cm.ScalarMappable(Normalize(-90.0, 90.0), "twilight_shifted")
+    plot.colorbar(shade, ax=ax[0].tolist(), label="Helix angle [degrees]", shrink=0.8, pad=0.01)
+    return plot.say("Fibres turn through the wall: strokes on the outside and on the inside of the heart.")
+
+
+def _picture(
+    heart: xr.Dataset,
+    field: np.ndarray,
+    view: str,
+    opened: bool,
+    limits: tuple[float, float],
+    cmap: str,
+    points: np.ndarray | None,
+) -> np.ndarray:
+    with _scene(view) as (pv, plotter):
+        grid = _grid(pv, heart)
+        by_node = field.size == grid.n_points
+        (grid.point_data if by_node else grid.cell_data)["field"] = field
+        shown = grid.clip(normal=_across(view), origin=grid.center) if opened else grid
+        plotter.add_mesh(
+            shown.extract_surface(algorithm="dataset_surface"),
+            scalars="field",
+            clim=list(limits),
+            cmap=cmap,
+            nan_color="#b8bec6",
+            show_scalar_bar=False,
+            ambient=0.25,
+        )
+        if points is not None:
+            balls = pv.PolyData(np.atleast_2d(np.asarray(points, float))).glyph(
+                geom=pv.Sphere(radius=0.03 * grid.length), orient=False, scale=False
+            )
+            plotter.add_mesh(balls, color="#D55E00")
+        return _shot(plotter)
+
+
+def _strokes(heart: xr.Dataset, surfaces: Sequence[int], every_mm: float, view: str) -> np.ndarray:
+    with _scene(view) as (pv, plotter):
+        facet = heart["facet"].to_numpy()
+        chosen = np.isin(heart["facet_surface"].to_numpy(), surfaces)
+        points = heart["point"].to_numpy()
+        owner = _owners(heart["tet"].to_numpy(), facet[chosen])
+        middle = points[facet[chosen]].mean(axis=1)
+        keep = _thinned(middle, every_mm)
+        along = heart["fibre"].to_numpy()[owner[keep]]
+        normal = np.cross(
+            points[facet[chosen][:, 1]] - points[facet[chosen][:, 0]],
+            points[facet[chosen][:, 2]] - points[facet[chosen][:, 0]],
+        )[keep]
+        normal /= np.linalg.norm(normal, axis=1)[:, None]
+        cloud = pv.PolyData(middle[keep] + 0.6 * normal)
+        cloud["along"] = along
+        cloud["angle"] = helix_angle(along, normal * (1.0 if 1 in surfaces else -1.0))
+        body = _grid(pv, heart)
+        cut = {"normal": _across(view), "origin": body.center}
+        skin = body.extract_surface(algorithm="dataset_surface")
+        plotter.add_mesh(skin if 1 in surfaces else skin.clip(**cut), color="#eef1f4", ambient=0.2)
+        rods = cloud.glyph(
+            orient="along", scale=False, geom=pv.Cylinder(radius=0.12, height=1.0), factor=every_mm
+        )
+        plotter.add_mesh(
+            rods if 1 in surfaces else rods.clip(**cut),
+            scalars="angle",
+            clim=[-90.0, 90.0],
+            cmap="twilight_shifted",
+            show_scalar_bar=False,
+        )
+        return _shot(plotter)
+
+
+def helix_angle(
+    along: np.ndarray, outward: np.ndarray, base: Sequence[float] = (0.0, 0.0, 1.0)
+) -> np.ndarray:
+    """Angle of a direction to the circumference, in the plane of the wall, degrees from -90 to 90.
+
+    Parameters
+    ----------
+    along, outward : ndarray (n, axis)
+        Fibre and the wall's normal away from the cavity, unit vectors.
+    base : (3,)
+        Direction from apex to base.
+    """
+    around = np.cross(np.asarray(base, float), outward)
+    around /= np.maximum(np.linalg.norm(around, axis=1), 1e-9)[:, None]
+    up = np.cross(outward, around)
+    x, y = (along * around).sum(1), (along * up).sum(1)
+    return np.asarray(np.degrees(np.arctan2(y * np.sign(x), np.abs(x))))
+
+
+def _owners(tet: np.ndarray, facet: np.ndarray) -> np.ndarray:
+    """Tet behind every boundary triangle."""
+    faces = np.sort(np.concatenate([np.delete(tet, k, axis=1) for k in range(4)]), axis=1)
+    most = int(tet.max()) + 1
+    key = (faces[:, 0].astype(np.int64) * most + faces[:, 1]) * most + faces[:, 2]
+    order = np.argsort(key)
+    wanted = np.sort(facet, axis=1).astype(np.int64)
+    place = np.searchsorted(key[order], (wanted[:, 0] * most + wanted[:, 1]) * most + wanted[:, 2])
+    return np.asarray(order[np.minimum(place, len(order) - 1)] % len(tet))
+
+
+def _thinned(points: np.ndarray, every_mm: float) -> np.ndarray:
+    """One point for each cube of this size."""
+    cube = np.floor(points / every_mm).astype(np.int64)
+    return np.asarray(np.unique(cube, axis=0, return_index=True)[1])
+
+
+def _field(heart: xr.Dataset, field: Any, title: str) -> np.ndarray:
+    values = np.asarray(field, float).ravel()
+    if values.size not in (heart.sizes["node"], heart.sizes["tet"]):
+        refuse(
+            f"hearts: {title}",
+            f"a field by node ({heart.sizes['node']}) or by tet ({heart.sizes['tet']})",
+            f"{values.size} values",
+        )
+    return values
+
+
+def _grid(pv: Any, heart: xr.Dataset) -> Any:
+    tet = heart["tet"].to_numpy()
+    cells = np.column_stack([np.full(len(tet), 4), tet]).ravel()
+    return pv.UnstructuredGrid(cells, np.full(len(tet), pv.CellType.TETRA), heart["point"].to_numpy())
+
+
+def _across(view: str) -> tuple[float, float, float]:
+    """Normal of the cut: what lies between the eye and the middle goes."""
+    return VIEWS[view][0]
+
+
+def _shot(plotter: Any) -> np.ndarray:
+    return np.asarray(plotter.screenshot(return_img=True))
+
+
+@contextmanager
+def _scene(view: str) -> Iterator[tuple[Any, Any]]:
+    if view not in VIEWS:
+        refuse("heart picture: view", f"one of {', '.join(VIEWS)}", view)
+    with _quiet():
+        import pyvista as pv
+
+        plotter: Any = pv.Plotter(off_screen=True, window_size=list(PIXELS), lighting="light kit")
+        plotter.set_background("white")
+        plotter.enable_anti_aliasing("ssaa")
+        try:
+            direction, up = VIEWS[view]
+            yield pv, _Framed(plotter, direction, up)
+        finally:
+            plotter.close()
+
+
+class _Framed:
+    """A plotter whose camera is set when all is in the scene."""
+
+    def __init__(self, plotter: Any, direction: Sequence[float], up: Sequence[float]) -> None:
+        self.plotter, self.direction, self.up = plotter, direction, up
+
+    def add_mesh(self, *args: Any, **kwargs: Any) -> None:
+        self.plotter.add_mesh(*args, **kwargs)
+
+    def screenshot(self, **kwargs: Any) -> Any:
+        self.plotter.view_vector(self.direction, viewup=self.up)
+        self.plotter.camera.zoom(1.15)
+        return self.plotter.screenshot(**kwargs)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No words of the graphics library about a missing display: it then draws without one."""
+    saved = os.dup(2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nothing)
