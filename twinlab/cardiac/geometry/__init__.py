@@ -9,5 +9,9 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "idealised": ["biventricular_solid", "idealised_biventricular", "idealised_lv", "lv_solid"],
         "meshing": ["mesh_solid"],
         "surfaces": ["cavity_volume"],
+        "voxel_twin": ["to_mesh", "to_voxels"],
+        "fibre_rules": ["fibres"],
+        "universal": ["aha_segments", "coordinates"],
+        "scar": ["add_scar"],
     },
 )

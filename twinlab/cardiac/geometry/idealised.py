@@ -35,7 +35,7 @@ RV_OFFSET = 0.55
 BLEND = 1.5
 """Rounding of the right cavity's horns and of the outer crease beside them, in right walls."""
 
-_STEP, _FIT = 0.35, 0.002  # shares: of the cube root of the left cavity, of the volumes
+_STEP, _FIT = 0.5, 0.002  # shares: of the cube root of the left cavity, of the volumes
 
 
 def _truncated_ml(short: float, long: float, base: float) -> float:

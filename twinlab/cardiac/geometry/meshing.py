@@ -45,6 +45,7 @@ FINER = 0.8
 """Factor of the element size when a gate fails."""
 
 _MOST_TETS = 2_000_000
+_CAP = 0.06  # share of a surface's height by which its tip is found
 
 
 def mesh_solid(
@@ -216,9 +217,6 @@ def assemble(
         label("scar", np.zeros(len(tets), np.uint8)),
     ]
     heart = xr.Dataset({str(part.name): part for part in parts})
-    endo = points[np.unique(facets[surface == LV_ENDOCARDIUM])]
-    outer = points[np.unique(facets[surface == EPICARDIUM])]
-    apex = endo[np.argmax(solid.below_base(endo))]
     heart.attrs = {
         **solid.attrs,
         **figures,
@@ -227,8 +225,24 @@ def assemble(
         "base_point_mm": [float(v) for v in solid.base_point_mm],
         "base_normal": [float(v) for v in solid.base_normal],
         "septum_direction": [float(v) for v in solid.septum_direction],
-        "lv_apex_mm": [float(v) for v in apex],
-        "epicardial_apex_mm": [float(v) for v in outer[np.argmax(solid.below_base(outer))]],
+        "lv_apex_mm": _apex(solid, points, facets[surface == LV_ENDOCARDIUM]),
+        "epicardial_apex_mm": _apex(solid, points, facets[surface == EPICARDIUM]),
         "base_facets": int((surface == BASE).sum()),
     }
     return heart
+
+
+def _apex(solid: Solid, points: Array, facets: Ints) -> list[float]:
+    """Lowest point of a surface: centre of its lowest cap (6 % of its height), moved down to the lowest corner.
+
+    The lowest corner alone may stand half an element beside it.
+    """
+    corner = points[facets]
+    area = np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1)
+    centre = corner.mean(axis=1)
+    depth = solid.below_base(centre)
+    cap = depth > depth.max() * (1 - _CAP)
+    apex = (centre[cap] * area[cap, None]).sum(axis=0) / area[cap].sum()
+    lowest = float(solid.below_base(corner.reshape(-1, 3)).max())
+    apex = apex - (lowest - solid.below_base(apex[None])[0]) * solid.base_normal
+    return [float(v) for v in apex]
