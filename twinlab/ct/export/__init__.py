@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "ct_pd_write": ["write_ct_pd"],
         "dx": ["write_radiograph"],
         "localizer": ["write_localiser"],
+        "multi_energy": ["read_iodine", "write_spectral"],
         "series": ["write_dicom"],
         "netcdf": ["read_image", "read_projections", "write_projections"],
     },

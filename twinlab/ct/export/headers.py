@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
 
 import twinlab
 from twinlab.ct.export.storage import Stored, decimal, decimals, short
@@ -129,10 +130,19 @@ def put_acquisition(
     ctdi_vol = _ctdi_vol(protocol) if ctdi_vol_mgy is None else float(ctdi_vol_mgy)
     if ctdi_vol is not None:
         d.CTDIvol = ctdi_vol
-        code = Dataset()
-        code.CodeValue, code.CodeMeaning = _PHANTOM_CODES[protocol.ctdi_phantom_cm]
-        code.CodingSchemeDesignator = "DCM"
-        d.CTDIPhantomTypeCodeSequence = [code]
+        value, meaning = _PHANTOM_CODES[protocol.ctdi_phantom_cm]
+        d.CTDIPhantomTypeCodeSequence = [put_code(Code(value, "DCM", meaning))]
+
+
+def put_code(code: Code) -> Dataset:
+    """Item of a code sequence."""
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = (
+        code.value,
+        code.scheme_designator,
+        code.meaning,
+    )
+    return item
 
 
 def exposure_time_s(protocol: Protocol) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from twinlab.ct.export.headers import (
     put_series,
     tilt_deg,
 )
-from twinlab.ct.export.storage import decimal, decimals, short, store, uid
+from twinlab.ct.export.storage import EXTENDED_INTERCEPT, Stored, decimal, decimals, short, store, uid
 from twinlab.keys import content_key
 from twinlab.scanner import Protocol
 from twinlab.schema import check, refuse, spacing
@@ -98,6 +98,37 @@ def write_dicom(
     DICOM PS3.3, A.3 CT Image IOD, C.7.6.2 Image Plane, C.8.2.1 CT Image.
     """
     check(image, "hu", where="write_dicom")
+    return write_series(
+        image, folder, protocol=protocol, phantom=phantom, projections=projections, ctdi_vol_mgy=ctdi_vol_mgy,
+        patient_name=patient_name, patient_id=patient_id, series_number=series_number,
+        series_description=series_description, body_part=body_part, when=when, window=window_hu,
+    )  # fmt: skip
+
+
+def write_series(
+    image: xr.DataArray,
+    folder: str | Path,
+    *,
+    protocol: Protocol,
+    phantom: xr.Dataset | None,
+    projections: xr.Dataset | None,
+    ctdi_vol_mgy: float | None,
+    patient_name: str | None,
+    patient_id: str | None,
+    series_number: int,
+    series_description: str | None,
+    body_part: str | None,
+    when: dt.datetime | None,
+    window: tuple[float, float],
+    scale: tuple[float, float] = (1.0, EXTENDED_INTERCEPT),
+    kind: str = "",
+    finish: Callable[[Dataset, Stored], None] | None = None,
+) -> list[Path]:
+    """As :func:`write_dicom`, of any values; ``scale`` is their step and intercept.
+
+    ``kind`` tells series of equal values apart; ``finish`` changes the headers that all slices share, before they
+    are written.
+    """
     if not isinstance(protocol, Protocol):
         refuse("write_dicom: protocol", "the Protocol of the scan", type(protocol).__name__)
     _refuse_other_scan(image, protocol, projections)
@@ -108,19 +139,21 @@ def write_dicom(
         refuse("write_dicom", "a new or empty folder", folder)
     z = np.asarray(image["z"], float)
     current = slice_current_ma(z, protocol, projections=projections)
-    stored = store(image.to_numpy())
+    stored = store(image.to_numpy(), step=scale[0], intercept=scale[1])
     scanned = image.attrs.get("phantom") or _key(phantom) or patient_id or content_key(image, length=16)
     identity = identity_of(phantom, patient_name, patient_id, scanned=str(scanned))
     study = uid("study", identity, str(when))
-    told = (series_number, series_description, body_part, ctdi_vol_mgy, window_hu, str(when))
+    told = (series_number, series_description, body_part, ctdi_vol_mgy, window, str(when))
     made_of = (image, str(sorted(image.attrs.items())), protocol, current, twinlab.__version__)
-    series = uid("series", *made_of, identity, told)
+    series = uid("series", *made_of, identity, told, *((kind,) if kind else ()))
     common = Dataset()
     put_patient(common, identity, study, when)
     put_series(common, protocol, series, series_number, series_description, body_part, when)
     put_equipment(common, protocol)
     put_acquisition(common, image, steps, protocol, ctdi_vol_mgy)
-    put_pixels(common, image, steps, stored, window_hu)
+    put_pixels(common, image, steps, stored, window)
+    if finish is not None:
+        finish(common, stored)
     common.FrameOfReferenceUID = uid("frame", identity)
     common.PositionReferenceIndicator = ""
     folder.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ class Stored(NamedTuple):
     Attributes
     ----------
     pixels : uint16 array
-        ``HU = slope * pixels + intercept``; 0 is padding, where the image is NaN.
+        ``value = slope * pixels + intercept``; 0 is padding, where the image is NaN.
     slope, intercept : float
     padded : bool
         Whether some pixel is padding.
@@ -36,25 +36,29 @@ class Stored(NamedTuple):
     padded: bool
 
 
-def store(hu: NDArray[Any]) -> Stored:
-    """CT numbers as unsigned 16-bit values; none is clipped.
+def store(hu: NDArray[Any], *, step: float = 1.0, intercept: float = EXTENDED_INTERCEPT) -> Stored:
+    """CT numbers or concentrations as unsigned 16-bit values; none is clipped.
 
     The step is 1 HU with the intercept of scanners' extended scales, -8192 HU. Where values do not fit, the
-    step grows to the smallest power of two that holds them and the intercept falls to the lowest value.
+    step doubles until it holds them and the intercept falls to the lowest value.
 
     Parameters
     ----------
     hu : array
         NaN marks what was not reconstructed.
+    step, intercept : float
+        In the units of the values.
     """
     finite = np.isfinite(hu)
     low = float(np.min(hu, where=finite, initial=np.inf)) if finite.any() else 0.0
     high = float(np.max(hu, where=finite, initial=-np.inf)) if finite.any() else 0.0
-    slope, intercept = 1.0, EXTENDED_INTERCEPT
-    if low < intercept + 1.0 or high > intercept + _LARGEST:
+    slope = step
+    if low < intercept + slope or high > intercept + _LARGEST * slope:
         while (high - low) / slope > _LARGEST - 2:
             slope *= 2.0
-        intercept = float(np.floor(low)) - slope  # the lowest value stays above 0, which is padding
+        intercept = (
+            float(np.floor(low / step)) * step - slope
+        )  # the lowest value stays above 0, which is padding
     pixels = np.zeros(hu.shape, np.uint16)
     for part, seen, out in zip(hu, finite, pixels, strict=True):  # slice by slice, to save memory
         out[...] = np.where(seen, np.rint((np.where(seen, part, 0.0) - intercept) / slope), 0.0)

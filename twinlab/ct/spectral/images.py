@@ -63,7 +63,7 @@ def virtual_non_contrast(water: xr.DataArray) -> xr.DataArray:
     Exact for water and iodine; bone and fat are put down to both materials, so their numbers are off, as on
     real scanners.
     """
-    return virtual_monoenergetic({"water": water}, 70.0)
+    return virtual_monoenergetic({"water": water}, 70.0).assign_attrs(removed_material="iodine")
 
 
 def iodine_sensitivity(
@@ -186,7 +186,11 @@ def decompose_images(
     design = weight * (factors - weight @ factors)
     solve = design / (design @ factors)
     coords = {axis: images[0][axis] for axis in ("z", "y", "x") if axis in images[0].coords}
+    made = {"decomposition": "image"}
     return xr.Dataset(
-        {"hu": label("hu", parts[0], coords), "iodine": label("iodine", parts[1], coords)},
+        {
+            "hu": label("hu", parts[0], coords, **made, removed_material="iodine"),
+            "iodine": label("iodine", parts[1], coords, **made),
+        },
         attrs={"iodine_noise_factor": float(np.sqrt((solve**2 * sd**2).sum()))},
     )

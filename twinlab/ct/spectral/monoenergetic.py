@@ -101,6 +101,7 @@ def basis_image(
     density = (image.to_numpy() + 1000.0) * (_UNIT / 1000.0 * 10.0)
     coords = {axis: image[axis] for axis in ("z", "y", "x")}
     attrs = {name: value for name, value in image.attrs.items() if name not in ("units", "long_name")}
+    attrs["decomposition"] = "projection"
     if material == "iodine":
         return label("iodine", density * 1000.0, coords, **attrs)
     return label("basis_density", density, coords, material=material, **attrs)
