@@ -177,17 +177,29 @@ def incoherent(energy, scatter, a, b, step, history, k0, k1):
     ----------
     Klein O, Nishina Y 1929, Z. Phys. 52:853; Hubbell J H et al. 1975, J. Phys. Chem. Ref. Data 4:471.
     """
-    reach = energy * _INV_HC * _X_SCALE
-    top = linear(scatter, reach)
-    place = energy * _KN_PER_KEV
-    node = min(np.int32(place), _KN_LAST)
-    f = place - np.float32(node)
-    cosine = _free_cosine(node, f, a)
-    while b * top >= linear(scatter, reach * math.sqrt(_HALF * (_ONE - cosine))):
+    cosine, accepted = incoherent_angle(energy, scatter, a, b)
+    while not accepted:
         a, b, _, _ = draw(step, history, k0, k1)
         step += _NEXT
-        cosine = _free_cosine(node, f, a)
-    return cosine, _ONE / (_ONE + energy / _MC2 * (_ONE - cosine)), step
+        cosine, accepted = incoherent_angle(energy, scatter, a, b)
+    return cosine, energy_ratio(energy, cosine), step
+
+
+@njit(**INLINE)
+def incoherent_angle(energy, scatter, a, b):
+    """One try of :func:`incoherent`, without a loop: the cosine of a free electron, and whether it is accepted."""
+    reach = energy * _INV_HC * _X_SCALE
+    place = energy * _KN_PER_KEV
+    node = min(np.int32(place), _KN_LAST)
+    cosine = _free_cosine(node, place - np.float32(node), a)
+    accepted = b * linear(scatter, reach) < linear(scatter, reach * math.sqrt(_HALF * (_ONE - cosine)))
+    return cosine, accepted
+
+
+@njit(**INLINE)
+def energy_ratio(energy, cosine):
+    """E'/E of incoherent scattering by an electron at rest."""
+    return _ONE / (_ONE + energy / _MC2 * (_ONE - cosine))
 
 
 @njit(**INLINE)

@@ -1,387 +1,286 @@
-"""Many photon histories on one CPU thread: what they deposit is added up as integers."""
+"""Many photon histories on one CPU thread, some at once."""
 
 from __future__ import annotations
 
-import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from typing import NamedTuple
 
-from twinlab.kernels.philox import DEVICE, INLINE, draw, draw_five
-from twinlab.kernels.sampling import free_path
-from twinlab.kernels.transport_data import ENERGY_UNIT_KEV, MAX_DEPOSITS, energy_position
+import numpy as np
+from numba import njit
+
+from twinlab.kernels.philox import DEVICE, INLINE, draw
+from twinlab.kernels.transport_collision import STRAIGHT, deflect, finish, unfinished
+from twinlab.kernels.transport_data import MAX_DEPOSITS
 from twinlab.kernels.transport_lengths import CAPACITY, full, join, walk
+from twinlab.kernels.transport_slots import (
+    SLOTS,
+    arrive,
+    collide_all,
+    deflect_all,
+    fly_all,
+    move,
+    photons,
+    prepare,
+    wide,
+)
 from twinlab.kernels.transport_source import emit
 from twinlab.kernels.transport_splitting import branch, importance, recall, room
-from twinlab.kernels.transport_track import (
-    GONE,
-    STRAIGHT,
-    advance,
-    ambience,
-    approach,
-    deflect,
-    deposit,
-    interact,
-    score_fluence,
+from twinlab.kernels.transport_tally import (
+    REGION,
+    VOXEL,
+    empty,
+    square,
+    tally,
+    tally_along,
+    tally_reached,
+    tally_voxels,
 )
+from twinlab.kernels.transport_tally import atomic_add as _atomic_add  # noqa: F401
+from twinlab.kernels.transport_track import GONE, score_fluence
 
 N_SCALAR = 5  # emitted, escaped, left in the world's air, deposited in the grid, its squares
-REGION = np.int64(0xFFFF)  # mask of the region in a place
-VOXEL = np.int64(16)  # bits before the voxel's index
-_SLOTS = 16  # photons of a thread under way at once
-_SHIFT = np.int64(26)  # from (2**-20 keV)^2 to 2**-14 keV^2
-_HALF_SQUARE = np.int64(2**25)
-_UNIT = np.float32(ENERGY_UNIT_KEV)
 _NEXT = np.uint64(1)
 _ZERO = np.float32(0.0)
-# what the slots hold, one after the other in one array: the compiler then sees that they lie apart
-(
-    _X, _Y, _Z, _U, _V, _W, _F, _TOP, _IU, _IV, _IW, _START, _STOP, _AIR, _A, _B, _C, _D, _TURN, _COSINE,
-) = range(0, 20 * _SLOTS, _SLOTS)  # fmt: skip
+_FULL = np.int32(MAX_DEPOSITS - 1)
 
 
-@intrinsic
-def _atomic_add(typingctx, array, index, value):
-    """``array[index] += value`` for a 1-D int64 array, safe between threads."""
-    signature = types.void(array, types.int64, types.int64)
+class Kept(NamedTuple):
+    """What the slots' histories have left so far."""
 
-    def codegen(context, builder, sig, args):
-        from numba.np.arrayobj import make_array
-
-        data = make_array(sig.args[0])(context, builder, args[0])
-        builder.atomic_rmw("add", builder.gep(data.data, [args[1]]), args[2], "monotonic")
-        return context.get_dummy_value()  # nothing: the function is void
-
-    return signature, codegen
-
-
-@intrinsic
-def _prefetch(typingctx, array, index):
-    """Ask for ``array[index]`` of a 1-D array before it is needed."""
-    signature = types.void(array, types.int64)
-
-    def codegen(context, builder, sig, args):
-        from numba.np.arrayobj import make_array
-
-        data = make_array(sig.args[0])(context, builder, args[0])
-        byte = ir.IntType(8).as_pointer()
-        place = builder.bitcast(builder.gep(data.data, [args[1]]), byte)
-        flag = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [place, flag(0), flag(3), flag(1)])
-        return context.get_dummy_value()  # nothing: the function is void
-
-    return signature, codegen
+    count: np.ndarray  # (slot,) int32: deposits
+    places: np.ndarray  # (slot, MAX_DEPOSITS) int64
+    energies: np.ndarray  # (slot, MAX_DEPOSITS) int64
+    rods: np.ndarray  # (slot, rod) int64: fluence scores
+    left_in: np.ndarray  # (slot,) int64: in the grid, of histories whose photons are split
+    along: np.ndarray  # (slot, region) int64: scores of regions, where deposits are not listed
+    reached: np.ndarray  # (slot, region + 1) int64: number of regions with a score, and which
+    keys: np.ndarray  # (slot, CAPACITY) int64: table of voxels, see transport_lengths.join
+    values: np.ndarray
+    used: np.ndarray
+    n_used: np.ndarray  # (slot,) int64
+    total: np.ndarray  # (region,) int64: of one history, while it is added up
+    touched: np.ndarray  # (MAX_DEPOSITS,) int64
+    listed: np.ndarray  # (SLOTS + 1,) int64: slots for which there is something to do
 
 
 @njit(**INLINE)
-def _prepare_all(real, energy, row, stream, k0, k1, grid, tables):
-    """Random numbers, energy position and way to the grid of every slot; vectorised."""
-    for j in range(_SLOTS):
-        a, b, c, d, turn = draw_five(stream[j], stream[_SLOTS + j], k0, k1)
-        real[_A + j] = free_path(a)
-        real[_B + j] = b
-        real[_C + j] = c
-        real[_D + j] = d
-        real[_TURN + j] = turn
-        stream[j] += _NEXT
-    for j in range(_SLOTS):
-        k, f = energy_position(np.float32(energy[j]) * _UNIT)
-        row[j] = k
-        real[_F + j] = f
-        real[_AIR + j] = ambience(k, f, grid, tables)
-    for j in range(_SLOTS):
-        real[_IU + j], real[_IV + j], real[_IW + j], real[_START + j], real[_STOP + j] = approach(
-            real[_X + j], real[_Y + j], real[_Z + j], real[_U + j], real[_V + j], real[_W + j], grid
-        )
-
-
-@njit(**INLINE)
-def _deflect_all(real):
-    """New direction of every slot; vectorised."""
-    for j in range(_SLOTS):
-        real[_U + j], real[_V + j], real[_W + j] = deflect(
-            real[_U + j], real[_V + j], real[_W + j], real[_COSINE + j], real[_TURN + j]
-        )
-
-
-@njit(**INLINE)
-def square(e):
-    """Square of an energy (below 2047 keV) in units of ``SQUARE_UNIT`` keV^2, rounded; integers throughout."""
-    return (e * e + _HALF_SQUARE) >> _SHIFT
-
-
-@njit(**INLINE)
-def _tally(n, place, energy, rods, scalars, region, fluence, total, touched, with_regions):
-    """Add a history's deposits to its regions, then the sums and squares of what it touched."""
-    m = 0
-    deposited = np.int64(0)
-    for j in range(n):
-        k = place[j] & REGION
-        deposited += energy[j]
-        if with_regions:
-            if total[k] == 0:
-                touched[m] = k
-                m += 1
-            total[k] += energy[j]
-    scalars[3] += deposited
-    scalars[4] += square(deposited)
-    for j in range(m):
-        k = touched[j]
-        region[k, 0] += total[k]
-        region[k, 1] += square(total[k])
-        total[k] = 0
-    for k in range(rods.shape[0]):
-        if rods[k] != 0:
-            fluence[k, 0] += rods[k]
-            fluence[k, 1] += square(rods[k])
-            rods[k] = 0
-
-
-@njit(**DEVICE)
-def _tally_along(along, region):
-    """Add a history's track-length scores to its regions, and start afresh."""
-    for k in range(along.shape[0]):
-        if along[k] != 0:
-            region[k, 0] += along[k]
-            region[k, 1] += square(along[k])
-            along[k] = 0
-
-
-@njit(**INLINE)
-def _tally_reached(along, reached, region):
-    """As :func:`_tally_along` for the ``reached[0]`` regions that ``reached[1:]`` lists."""
-    for i in range(1, reached[0] + 1):
-        k = reached[i]
-        region[k, 0] += along[k]
-        region[k, 1] += square(along[k])
-        along[k] = 0
-    reached[0] = 0
-
-
-@njit(**DEVICE)
-def _empty(keys, values, used, n, flat):
-    """Add a history's voxels to the dose map, and start afresh."""
-    for i in range(n):
-        h = used[i]
-        at = 2 * keys[h]
-        _atomic_add(flat, at, values[h])
-        _atomic_add(flat, at + 1, square(values[h]))
-        keys[h] = -1
-    return np.int64(0)
-
-
-@njit(**DEVICE)
-def _tally_voxels(n, place, energy, flat):
-    """Add a history's deposits to the dose map; deposits of one voxel are joined before squaring."""
-    for j in range(n):
-        if energy[j] == 0:
-            continue
-        e = energy[j]
-        for i in range(j + 1, n):
-            if place[i] == place[j]:
-                e += energy[i]
-                energy[i] = 0
-        at = 2 * (place[j] >> VOXEL)
-        _atomic_add(flat, at, e)
-        _atomic_add(flat, at + 1, square(e))
-
-
-@njit(**INLINE)
-def _branch(
-    j, place, lost, e, step, real, stream, k0, k1, rule, waiting,
-    scalars, left_in, along, reached, with_voxels, keys, values, used, n_used,
-):  # fmt: skip
+def _branch(j, p, kept, k0, k1, rule, waiting, scalars, with_voxels):
     """Score a collision by its photon's weight, then split the photon or play roulette with it.
 
-    Returns
-    -------
-    n_used : int64
-        Voxels of the history.
-    goes_on : bool
+    Returns whether the photon goes on.
     """
-    lost >>= waiting.level[j]
+    lost = (p.energy[j] - p.left[j]) >> waiting.level[j]
     if lost > 0:
-        if place < 0:
+        if p.place[j] < 0:
             scalars[2] += lost
         else:
-            left_in[j] += lost
-            k = place & REGION
-            if along[k] == 0:
-                reached[0] += 1
-                reached[reached[0]] = k
-            along[k] += lost
+            kept.left_in[j] += lost
+            k = p.place[j] & REGION
+            if kept.along[j, k] == 0:
+                kept.reached[j, 0] += 1
+                kept.reached[j, kept.reached[j, 0]] = k
+            kept.along[j, k] += lost
             if with_voxels:
-                n_used = join(place >> VOXEL, lost, keys, values, used, n_used)
-    stream[j] = step
+                kept.n_used[j] = join(
+                    p.place[j] >> VOXEL, lost, kept.keys[j], kept.values[j], kept.used[j], kept.n_used[j]
+                )
+    e = p.left[j]
     if e == 0:
-        return n_used, False
-    if importance(real[_Z + j], rule) == waiting.level[j]:
-        return n_used, True
-    pick, _, _, _ = draw(step, stream[_SLOTS + j], k0, k1)
-    stream[j] += _NEXT
-    real[_U + j], real[_V + j], real[_W + j] = deflect(
-        real[_U + j], real[_V + j], real[_W + j], real[_COSINE + j], real[_TURN + j]
-    )
-    real[_COSINE + j] = STRAIGHT
-    goes_on = branch(
-        waiting, j, real[_X + j], real[_Y + j], real[_Z + j], real[_U + j], real[_V + j], real[_W + j],
-        e, pick, rule,
+        return False
+    if importance(p.z[j], rule) == waiting.level[j]:
+        return True
+    pick, _, _, _ = draw(p.step[j], p.history[j], k0, k1)
+    p.step[j] += _NEXT
+    p.u[j], p.v[j], p.w[j] = deflect(p.u[j], p.v[j], p.w[j], p.cosine[j], p.turn[j])
+    p.cosine[j] = STRAIGHT
+    return branch(waiting, j, p.x[j], p.y[j], p.z[j], p.u[j], p.v[j], p.w[j], e, pick, rule)
+
+
+@njit(**INLINE)
+def _branch_all(p, kept, k0, k1, rule, waiting, scalars, with_voxels, voxel_flat):
+    """Collisions of photons that are split; returns how many histories are at their end, ``kept.listed``."""
+    n = 0
+    for j in range(SLOTS):
+        if p.energy[j] == 0:
+            continue
+        if p.flat[j] == GONE:
+            scalars[1] += p.energy[j] >> waiting.level[j]
+        else:
+            goes_on = _branch(j, p, kept, k0, k1, rule, waiting, scalars, with_voxels)
+            if with_voxels and full(kept.n_used[j]):
+                _empty_table(j, kept, voxel_flat)
+            if goes_on:
+                p.energy[j] = p.left[j]
+                continue
+        p.x[j], p.y[j], p.z[j], p.u[j], p.v[j], p.w[j], p.energy[j] = recall(waiting, j)
+        p.cosine[j] = STRAIGHT
+        if p.energy[j] == 0:
+            scalars[3] += kept.left_in[j]
+            scalars[4] += square(kept.left_in[j])
+            kept.left_in[j] = 0
+            kept.listed[n] = j
+            n += 1
+    return n
+
+
+@njit(**INLINE)
+def _empty_table(j, kept, voxel_flat):
+    kept.n_used[j] = empty(kept.keys[j], kept.values[j], kept.used[j], kept.n_used[j], voxel_flat)
+
+
+@njit(**INLINE)
+def _start(n, following, high, p, kept, source, k0, k1, scalars):
+    """New histories in the first ``n`` listed slots, as long as there are any; returns the next one."""
+    for i in range(n):
+        j = kept.listed[i]
+        if following < high:
+            history = np.uint64(following)
+            p.x[j], p.y[j], p.z[j], p.u[j], p.v[j], p.w[j], e, p.step[j] = emit(source, history, k0, k1)
+            p.history[j], p.energy[j], kept.count[j] = history, e, 0
+            scalars[0] += e
+            following += 1
+    return following
+
+
+@njit(**INLINE)
+def _finish_all(p, tables, k0, k1, listed):
+    """The collisions that :func:`collide_all` left open, one by one."""
+    n = 0
+    for j in range(SLOTS):
+        listed[n] = j
+        n += np.int64(unfinished(p.kind[j], tables) & (p.flat[j] != GONE) & (p.energy[j] > 0))
+    for i in range(n):
+        j = listed[i]
+        p.left[j], p.cosine[j], p.step[j] = finish(
+            p.kind[j], p.left[j], p.cosine[j], p.share[j], p.energy[j], p.row[j], p.f[j], p.material[j],
+            p.c[j], p.d[j], tables, p.step[j], p.history[j], k0, k1,
+        )  # fmt: skip
+
+
+@njit(**INLINE)
+def _deposit_all(p, kept, scalars):
+    """Append what collisions leave to the histories' lists; returns how many are at their end, ``kept.listed``."""
+    n = 0
+    places, energies = kept.places, kept.energies
+    for j in range(SLOTS):
+        gone = p.flat[j] == GONE
+        e = p.energy[j]
+        left = np.int64(0) if gone else p.left[j]
+        lost = np.int64(0) if gone else e - left
+        inside = (p.place[j] >= 0) & (lost > 0)
+        scalars[1] += e if gone else np.int64(0)
+        scalars[2] += np.int64(0) if inside else lost
+        k = kept.count[j]
+        places[j, k], energies[j, k] = p.place[j], lost
+        if k == _FULL and inside:  # a full list adds to its last entry
+            energies[j, k - 1] += lost
+        else:
+            kept.count[j] = k + np.int32(inside)
+        p.energy[j] = left
+        kept.listed[n] = j
+        n += np.int64((left == 0) & (e > 0))
+    return n
+
+
+@njit(**INLINE)
+def _score_flights(p, kept, grid, tables, lengths, with_voxels, voxel_flat):
+    """Fluence in rods, and track lengths where they are asked for."""
+    for j in range(SLOTS):
+        start = p.border[j] if p.stop[j] <= p.start[j] else p.start[j]
+        if kept.rods.shape[1] > 0:
+            score_fluence(
+                p.x[j], p.y[j], p.z[j], p.u[j], p.v[j], p.w[j], start, p.t[j], p.energy[j], p.row[j], p.f[j],
+                grid.rod, tables.kerma, kept.rods[j],
+            )  # fmt: skip
+        if lengths and start < p.t[j] and p.energy[j] > 0:
+            kept.n_used[j] = walk(
+                p.x[j], p.y[j], p.z[j], p.u[j], p.v[j], p.w[j], start, p.t[j], p.energy[j], p.row[j], p.f[j],
+                grid, tables, kept.along[j], with_voxels, kept.keys[j], kept.values[j], kept.used[j], kept.n_used[j],
+            )  # fmt: skip
+            if with_voxels and full(kept.n_used[j]):
+                _empty_table(j, kept, voxel_flat)
+
+
+@njit(**INLINE)
+def _add_up(j, kept, scalars, region, fluence, lengths, split, with_voxels, voxel_flat):
+    """End of the history of a slot: its scores and their squares."""
+    tally(
+        kept.count[j], kept.places[j], kept.energies[j], kept.rods[j], scalars, region, fluence,
+        kept.total, kept.touched, not (lengths or split),
     )  # fmt: skip
-    return n_used, goes_on
+    if split:
+        tally_reached(kept.along[j], kept.reached[j], region)
+    elif lengths:
+        tally_along(kept.along[j], region)
+    if with_voxels:
+        if lengths or split:
+            _empty_table(j, kept, voxel_flat)
+        else:
+            tally_voxels(kept.count[j], kept.places[j], kept.energies[j], voxel_flat)
+
+
+@njit(**DEVICE)
+def _follow(
+    low, high, k0, k1, grid, tables, source, scalars, region, fluence, lengths, with_voxels, voxel_flat, rule, law,
+    kept, waiting,
+):  # fmt: skip
+    """:func:`follow` without the allocations, which would count references all along."""
+    wide()
+    split = rule.ndim == 2
+    p = photons()
+    for j in range(SLOTS):  # slots without a photon: they stand still and are never scored
+        kept.listed[j] = j
+        p.x[j] = p.y[j] = p.z[j] = p.u[j] = p.v[j] = _ZERO
+        p.w[j] = np.float32(1.0)
+        p.energy[j] = p.left[j] = 0
+        p.step[j] = p.history[j] = np.uint64(0)
+    following = _start(SLOTS, low, high, p, kept, source, k0, k1, scalars)
+    active = following - low
+    while active > 0:
+        prepare(p, k0, k1, grid, tables)
+        fly_all(p, grid)
+        arrive(p, grid)
+        if fluence.shape[0] > 0 or lengths:
+            _score_flights(p, kept, grid, tables, lengths, with_voxels, voxel_flat)
+        move(p)
+        collide_all(p, grid, tables)
+        _finish_all(p, tables, k0, k1, kept.listed)
+        if split:
+            n = _branch_all(p, kept, k0, k1, law, waiting, scalars, with_voxels, voxel_flat)
+        else:
+            n = _deposit_all(p, kept, scalars)
+        deflect_all(p)
+        for i in range(n):
+            _add_up(kept.listed[i], kept, scalars, region, fluence, lengths, split, with_voxels, voxel_flat)
+        before = following
+        following = _start(n, following, high, p, kept, source, k0, k1, scalars)
+        active += following - before - n
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def follow(
     low, high, k0, k1, grid, tables, source, scalars, region, fluence, lengths, with_voxels, voxel_flat, rule
 ):
-    """Follow a range of histories, ``_SLOTS`` at a time, and add up their scores.
-
-    What a collision waits for is the voxel's record from memory. So all photons under way fly to their next
-    tentative collision and ask for their record; when the last has asked, the first has its answer.
-    """
-    n_rod = fluence.shape[0]
-    total = np.zeros(region.shape[0], np.int64)
-    touched = np.empty(MAX_DEPOSITS, np.int64)
-    rods = np.zeros((_SLOTS, n_rod), np.int64)
-    places = np.empty((_SLOTS, MAX_DEPOSITS), np.int64)
-    energies = np.empty((_SLOTS, MAX_DEPOSITS), np.int64)
-    real = np.ones(20 * _SLOTS, np.float32)
-    stream = np.zeros(2 * _SLOTS, np.uint64)
-    energy = np.zeros(_SLOTS, np.int64)
-    row = np.zeros(_SLOTS, np.int32)
-    flat = np.zeros(_SLOTS, np.int64)
-    record = np.zeros(_SLOTS, np.uint64)
-    count = np.zeros(_SLOTS, np.int32)
+    """Follow a range of histories, ``SLOTS`` at a time, and add up their scores."""
     split = rule.ndim == 2
-    law = rule.reshape(-1)
-    waiting = room(_SLOTS if split else 0)
-    left_in = np.zeros(_SLOTS, np.int64)  # the grid, by the histories whose photons are split
-    n_length = region.shape[0] if lengths or split else 0
-    reached = np.zeros((_SLOTS, n_length + 1), np.int64)
+    n_region = region.shape[0] if lengths or split else 0
     n_join = CAPACITY if (lengths or split) and with_voxels else 0
-    along = np.zeros((_SLOTS, n_length), np.int64)
-    keys = np.full((_SLOTS, n_join), np.int64(-1))
-    values = np.zeros((_SLOTS, n_join), np.int64)
-    used = np.zeros((_SLOTS, n_join), np.int64)
-    n_used = np.zeros(_SLOTS, np.int64)
-    live = np.arange(_SLOTS)
-    fresh = np.int64(min(_SLOTS, high - low))  # slots at the end of the live ones that want a new history
-    active = fresh
-    following = low
-    while active > 0:
-        for i in range(active - fresh, active):
-            j = live[i]
-            (
-                real[_X + j], real[_Y + j], real[_Z + j], real[_U + j], real[_V + j], real[_W + j], e, step,
-            ) = emit(source, np.uint64(following), k0, k1)  # fmt: skip
-            stream[j], stream[_SLOTS + j] = step, np.uint64(following)
-            energy[j], count[j] = e, 0
-            scalars[0] += e
-            following += 1
-        _prepare_all(real, energy, row, stream, k0, k1, grid, tables)
-        for i in range(active):
-            j = live[i]
-            x, y, z, u, v, w = (
-                real[_X + j],
-                real[_Y + j],
-                real[_Z + j],
-                real[_U + j],
-                real[_V + j],
-                real[_W + j],
-            )
-            t, start, at, record[j], real[_TOP + j] = advance(
-                x, y, z, u, v, w, real[_IU + j], real[_IV + j], real[_IW + j],
-                real[_START + j], real[_STOP + j], real[_AIR + j], row[j], real[_A + j], grid,
-            )  # fmt: skip
-            if n_rod > 0:
-                score_fluence(
-                    x, y, z, u, v, w, start, t, energy[j], row[j], real[_F + j], grid.rod, tables.kerma, rods[j]
-                )  # fmt: skip
-            if lengths and start < t:
-                n_used[j] = walk(
-                    x, y, z, u, v, w, start, t, energy[j], row[j], real[_F + j], grid, tables,
-                    along[j], with_voxels, keys[j], values[j], used[j], n_used[j],
-                )  # fmt: skip
-                if with_voxels and full(n_used[j]):
-                    n_used[j] = _empty(keys[j], values[j], used[j], n_used[j], voxel_flat)
-            real[_X + j], real[_Y + j], real[_Z + j] = x + t * u, y + t * v, z + t * w
-            flat[j] = at
-            if at >= 0 and grid.kind[0] == 0:
-                _prefetch(grid.voxel, at)
-        fresh = np.int64(0)
-        i = np.int64(0)
-        while i < active - fresh:
-            j = live[i]
-            outside = np.int64(0)
-            if flat[j] != GONE:
-                place, lost, e, real[_COSINE + j], step = interact(
-                    real[_X + j], real[_Y + j], real[_Z + j], energy[j], row[j], real[_F + j],
-                    flat[j], record[j], real[_TOP + j], real[_B + j], real[_C + j], real[_D + j],
-                    grid, tables, stream[j], stream[_SLOTS + j], k0, k1,
-                )  # fmt: skip
-                if split:
-                    n_used[j], goes_on = _branch(
-                        j, place, lost, e, step, real, stream, k0, k1, law, waiting,
-                        scalars, left_in, along[j], reached[j], with_voxels, keys[j], values[j], used[j], n_used[j],
-                    )  # fmt: skip
-                    if with_voxels and full(n_used[j]):
-                        n_used[j] = _empty(keys[j], values[j], used[j], n_used[j], voxel_flat)
-                    if goes_on:
-                        energy[j] = e
-                        i += 1
-                        continue
-                else:
-                    count[j], outside = deposit(place, lost, count[j], outside, places[j], energies[j])
-                    scalars[2] += outside
-                    if e > 0:
-                        energy[j], stream[j] = e, step
-                        i += 1
-                        continue
-            elif split:
-                scalars[1] += energy[j] >> waiting.level[j]
-            else:
-                scalars[1] += energy[j]
-            if split:
-                (
-                    real[_X + j], real[_Y + j], real[_Z + j], real[_U + j], real[_V + j], real[_W + j], e,
-                ) = recall(waiting, j)  # fmt: skip
-                real[_COSINE + j] = STRAIGHT
-                if e > 0:
-                    energy[j] = e
-                    i += 1
-                    continue
-                scalars[3] += left_in[j]
-                scalars[4] += square(left_in[j])
-                left_in[j] = 0
-            _tally(
-                count[j],
-                places[j],
-                energies[j],
-                rods[j],
-                scalars,
-                region,
-                fluence,
-                total,
-                touched,
-                not (lengths or split),
-            )
-            if lengths or split:
-                if split:
-                    _tally_reached(along[j], reached[j], region)
-                else:
-                    _tally_along(along[j], region)
-                if with_voxels:
-                    n_used[j] = _empty(keys[j], values[j], used[j], n_used[j], voxel_flat)
-            elif with_voxels:
-                _tally_voxels(count[j], places[j], energies[j], voxel_flat)
-            fresh += 1
-            live[i], live[active - fresh] = live[active - fresh], live[i]
-        _deflect_all(real)
-        left = high - following
-        if fresh > left:
-            active -= fresh - left
-            # the slots that wait lie at the end: the last of them get nothing more
-            fresh = left
+    kept = Kept(
+        np.zeros(SLOTS, np.int32),
+        np.empty((SLOTS, MAX_DEPOSITS), np.int64),
+        np.empty((SLOTS, MAX_DEPOSITS), np.int64),
+        np.zeros((SLOTS, fluence.shape[0]), np.int64),
+        np.zeros(SLOTS, np.int64),
+        np.zeros((SLOTS, n_region), np.int64),
+        np.zeros((SLOTS, n_region + 1), np.int64),
+        np.full((SLOTS, n_join), np.int64(-1)),
+        np.zeros((SLOTS, n_join), np.int64),
+        np.zeros((SLOTS, n_join), np.int64),
+        np.zeros(SLOTS, np.int64),
+        np.zeros(region.shape[0], np.int64),
+        np.empty(MAX_DEPOSITS, np.int64),
+        np.empty(SLOTS + 1, np.int64),
+    )
+    _follow(
+        low, high, k0, k1, grid, tables, source, scalars, region, fluence, lengths, with_voxels, voxel_flat,
+        rule, rule.reshape(-1), kept, room(SLOTS if split else 0),
+    )  # fmt: skip

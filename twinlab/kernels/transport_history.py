@@ -7,9 +7,10 @@ from numba import njit
 
 from twinlab.kernels.philox import INLINE, draw_five
 from twinlab.kernels.sampling import free_path
+from twinlab.kernels.transport_collision import collide, deposit
 from twinlab.kernels.transport_data import ENERGY_UNIT_KEV, energy_position
 from twinlab.kernels.transport_source import emit
-from twinlab.kernels.transport_track import GONE, advance, ambience, approach, collide, deposit, score_fluence
+from twinlab.kernels.transport_track import GONE, advance, ambience, approach, score_fluence
 
 _UNIT = np.float32(ENERGY_UNIT_KEV)
 _NEXT = np.uint64(1)
@@ -26,7 +27,7 @@ def trace(history, k0, k1, grid, tables, source, places, energies, fluence):
         Identity of the history and the seed's words.
     grid, tables, source : Grid, Tables, Source
     places : (MAX_DEPOSITS,) int64, written
-        Where each deposit lies, see :func:`twinlab.kernels.transport_track.locate`.
+        Where each deposit lies, see :func:`twinlab.kernels.transport_collision.locate`.
     energies : (MAX_DEPOSITS,) int64, written
         Energy of each deposit, ``ENERGY_UNIT_KEV``.
     fluence : (n_rod,) int64, added to
