@@ -14,10 +14,11 @@ import numpy as np
 from numba import njit, prange
 
 from twinlab.kernels.columns import ALIGN
-from twinlab.kernels.lanes import LANES, pass_slabs
+from twinlab.kernels.lanes import LANES, LINE, add_line, item, pass_slabs, set_item
 from twinlab.kernels.rays import channel_direction, clip_axis, first_cell, next_plane, source_position
 
-_GROUP = 4  # cells added to the slab integrals at once
+_GROUP = 4  # cells that share a window of slabs
+_AHEAD = 4  # a column is fetched so many cells before it is added
 _CM = 0.1  # cm per mm
 
 
@@ -162,25 +163,10 @@ def _window(near, far, source_z, v_lo, v_hi, z0, dz, nz, nk, stride):
     return first * nk // ALIGN * ALIGN, min(-(-last * nk // ALIGN) * ALIGN, stride)
 
 
-@njit(cache=True, fastmath={"contract", "nsz"})
-def _add_cells(acc, columns, lo, hi, c0, c1, c2, c3, w0, w1, w2, w3):
-    """Add four cells to the slab integrals ``lo:hi``. Unsigned indices: signed ones would not make vectors."""
-    a, b, c, d, to = (
-        np.uint64(c0 + lo),
-        np.uint64(c1 + lo),
-        np.uint64(c2 + lo),
-        np.uint64(c3 + lo),
-        np.uint64(lo),
-    )
-    for i in range(hi - lo):
-        q = np.uint64(i)
-        acc[to + q] += w0 * columns[a + q] + w1 * columns[b + q] + w2 * columns[c + q] + w3 * columns[d + q]
-
-
 @njit(cache=True)
 def _channel(
-    columns, stride, cells, entry, width, n, fractions, row_of, plane_of, e, last, current, acc, ends, widths,
-    length, view_z, grid_z, nk, lanes, out,
+    columns, stride, cells, entry, width, n, fractions, row_of, plane_of, e, last, current, acc, length,
+    view_z, grid_z, nk, lanes, out,
 ):  # fmt: skip
     """Passages ``e:last`` of all rows of one channel of one view, along x-y [mm].
 
@@ -194,15 +180,6 @@ def _channel(
     for g in range(0, n, _GROUP):
         first = entry[g]
         leave = entry[g + _GROUP - 1] + width[g + _GROUP - 1]
-        c0, c1, c2, c3 = (
-            cells[g] * stride,
-            cells[g + 1] * stride,
-            cells[g + 2] * stride,
-            cells[g + 3] * stride,
-        )
-        for i in range(_GROUP):
-            widths[i] = width[g + i]
-            ends[i] = entry[g + i] + width[g + i] - first
         lo, hi = _window(first / length, leave / length, source_z, v_lo, v_hi, z0, dz, nz, nk, stride)
         # passages before these cells, or where no row sees a part of them that holds anything
         before = first if hi > lo else leave
@@ -214,20 +191,25 @@ def _channel(
             e += 1
         if hi <= lo:
             continue
-        _add_cells(acc, columns, lo, hi, c0, c1, c2, c3, widths[0], widths[1], widths[2], widths[3])
-        # passages inside these cells, now that their columns are in cache: take back what lies beyond
-        while e < last:
-            s = fractions[e] * length
-            if s >= leave:
-                break
-            below, r = np.int64(plane_of[e]) * nk, np.int64(row_of[e])
-            for k in range(0, lanes, LANES):
-                pass_slabs(
-                    out, r * lanes + k, acc, below + k, below + nk + k, columns, c0, c1, c2, c3, ends, widths,
-                    np.float32(s - first),
-                )  # fmt: skip
-            current[r] = plane_of[e]
-            e += 1
+        for i in range(g, g + _GROUP):
+            cell, begin = cells[i] * stride, entry[i]
+            end = begin + width[i]
+            while e < last:
+                s = item(fractions, e) * length
+                if s >= end:
+                    break
+                plane, r = item(plane_of, e), np.int64(item(row_of, e))
+                below = np.int64(plane) * nk
+                inside = max(s - begin, 0.0)  # none in a gap before the cell
+                for k in range(0, lanes, LANES):
+                    pass_slabs(
+                        out, r * lanes + k, acc, below + k, below + nk + k, columns, cell, np.float32(inside)
+                    )
+                set_item(current, r, plane)
+                e += 1
+            ahead = cells[min(i + _AHEAD, n - 1)] * stride
+            for at in range(lo, hi, LINE):
+                add_line(acc, at, columns, cell, np.float32(width[i]), ahead)
 
 
 @njit(cache=True)
@@ -259,7 +241,6 @@ def bundles(
         cells = np.empty(2 * (nx + ny) + _GROUP + 4, np.int64)
         entry = np.empty(cells.size, np.float64)
         width = np.empty(cells.size, np.float64)
-        ends, widths = np.empty(_GROUP, np.float32), np.empty(_GROUP, np.float32)
         acc = np.zeros(stride + LANES, np.float32)
         current = np.empty(nr, np.int32)
         block = np.empty((channel_block, nr * lanes), np.float32)
@@ -279,7 +260,7 @@ def bundles(
                     current[:] = start[i]
                     _channel(
                         flat, stride, cells, entry, width, n, fractions, row_of, plane_of, offset[i],
-                        offset[i + 1], current, acc, ends, widths, length, (source_z[i], v_lo, v_hi), grid_z, nk,
+                        offset[i + 1], current, acc, length, (source_z[i], v_lo, v_hi), grid_z, nk,
                         lanes, result,
                     )  # fmt: skip
                     for r in range(lo, hi):

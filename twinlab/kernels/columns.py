@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit, prange
 
+from twinlab.kernels.lanes import LINE
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.schema import refuse
 
-ALIGN = 16  # floats in a cache line: windows over a column start and end on such multiples
+ALIGN = LINE  # windows over a column start and end on multiples of a cache line
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,10 @@ def _empty_columns(occupied, n_basis, nz):
     x0, x1 = (xs[0], xs[-1] + 1) if xs.size else (0, 1)
     stride = -(-(nz + 2) * n_basis // ALIGN) * ALIGN
     n_cells = (y1 - y0) * (x1 - x0)
-    # a cache line behind the last column, because vectors of basis values may reach beyond it
-    values = np.zeros(n_cells * stride + ALIGN, np.float32)[:-ALIGN].reshape(n_cells, stride)
+    # columns begin with a cache line; one line behind the last, because vectors of basis values may reach beyond it
+    room = np.zeros(n_cells * stride + 2 * ALIGN, np.float32)
+    first = -room.ctypes.data // room.itemsize % ALIGN
+    values = room[first : first + n_cells * stride].reshape(n_cells, stride)
     return values, (int(y0), int(x0)), np.ascontiguousarray(occupied[y0:y1, x0:x1])
 
 
