@@ -57,7 +57,7 @@ HEART: list[tuple[str, str, str, str]] = [
     ("action_potential_duration", "z y x", "ms", "from activation to repolarisation of the first beat"),
     ("last_activation_time", "z y x", "ms", "time of the last activation"),
     ("beat_count", "z y x", "1", "activations during the run"),
-    ("membrane_potential", "site time", "mV", "potential across the membrane"),
+    ("membrane_potential", "time", "mV", "potential across the membrane"),
     ("pseudo_ecg", "electrode time", "mV", "potential at an electrode in an infinite volume conductor"),
     ("lead_ecg", "lead time", "mV", "electrocardiogram of the twelve leads"),
     ("site_activation_time", "site", "ms", "activation time at a named site"),
@@ -99,5 +99,12 @@ HEART: list[tuple[str, str, str, str]] = [
     ("global_fibre_strain", "", "%", "least mean fibre strain of the left ventricle"),
     *((name, "", units, meaning) for name, units, meaning in LOOP_MEASURES),
     # flow
+    ("flow_velocity", "z y x axis", "m/s", "velocity of the blood"),
+    ("flow_pressure", "z y x", "mmHg", "pressure above that of the outlets"),
+    ("wall_shear_stress", "z y x", "Pa", "size of the shear stress of the wall, at cells along it"),
+    ("pressure_drop", "", "mmHg", "mean pressure near the inlet less that near the outlets"),
+    ("vessel_reynolds", "", "1", "Reynolds number of mean velocity and diameter at the inlet"),
+    ("wave_pressure", "time position", "mmHg", "pressure along the vessel"),
+    ("wave_flow", "time position", "ml/s", "flow along the vessel"),
     # twin
 ]

@@ -4,5 +4,18 @@ import lazy_loader as _lazy
 
 __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
-    submod_attrs={},
+    submod_attrs={
+        "quadratic_mesh": ["quadratic"],
+        "shapes": ["beam", "ellipsoid"],
+        "laws": ["ActiveLaw", "Law", "guccione", "holzapfel_ogden", "neo_hookean"],
+        "springs": ["Springs"],
+        "bodies": ["Body", "body"],
+        "steps": ["MechanicsError"],
+        "twitch": ["Twitch", "per_tet", "tension"],
+        "ventricle": ["Ventricle"],
+        "contraction": ["contract"],
+        "unloading": ["unloaded"],
+        "strains": ["segment_means", "segments", "strain"],
+        "benchmark": ["ellipsoid_frame", "land"],
+    },
 )

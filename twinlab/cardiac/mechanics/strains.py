@@ -1,0 +1,146 @@
+"""Strains of the muscle: along the fibre, along and around the ventricle, and thickening of the wall."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from twinlab.cardiac.mechanics.bodies import Body
+from twinlab.schema import label, refuse
+
+
+def strain(body: Body, displacement_mm: Any, *, reference_mm: Any = None) -> xr.Dataset:
+    """Engineering strains of every tetrahedron against a reference state, and their means over the muscle.
+
+    A stretch is the length of a material line now over its length in the reference (end-diastole in the clinic).
+    Thickening follows from the normal of the wall (``1/|F^-T n|``), so that shear does not count as thickness.
+
+    Parameters
+    ----------
+    body : Body
+        Its mesh must have ``transmural`` and ``apicobasal`` for all but the strain along the fibre.
+    displacement_mm : (node, 3) or (time, node, 3)
+    reference_mm : (node, 3), optional
+        Displacement of the reference state; the unloaded body by default.
+
+    Returns
+    -------
+    Dataset
+        ``fibre_strain``, ``longitudinal_strain``, ``circumferential_strain``, ``wall_thickening`` (tet,) or
+        (time, tet), and as attributes (one state) or variables with ``_mean`` (time,) their means by volume:
+        the global strains.
+
+    Raises
+    ------
+    InputError
+        Displacements of another mesh.
+    """
+    moved = np.asarray(displacement_mm, float)
+    times = moved.ndim == 3
+    moved = moved if times else moved[None]
+    if moved.shape[1:] != body.point.shape:
+        refuse("strain", f"displacement of {len(body.point)} nodes", moved.shape)
+    ground = np.zeros_like(body.point) if reference_mm is None else np.asarray(reference_mm, float)
+    volume = body.measure.sum(1)
+    before = _gradients(body, ground)
+    lines: dict[str, np.ndarray] = {"fibre_strain": np.broadcast_to([1.0, 0, 0], (len(body.tet), 3))}
+    wall = None
+    if "transmural" in body.heart and "apicobasal" in body.heart:
+        wall, along, around = directions(body)
+        lines.update(longitudinal_strain=along, circumferential_strain=around)
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in lines}
+    if wall is not None:
+        rows["wall_thickening"] = []
+    for one in moved:
+        now = _gradients(body, one)
+        for name, line in lines.items():
+            rows[name].append(_length(now, line) / _length(before, line) - 1)
+        if wall is not None:
+            rows["wall_thickening"].append(_thickness(now, wall) / _thickness(before, wall) - 1)
+    result = xr.Dataset()
+    for name, values in rows.items():
+        stacked = np.stack(values)
+        mean = stacked @ volume / volume.sum()
+        if times:
+            result[name] = label(name, stacked, dims=("time", "tet"))
+            result[f"{name}_mean"] = xr.DataArray(mean, dims="time", attrs={"units": "1"})
+        else:
+            result[name] = label(name, stacked[0])
+            result.attrs[f"{name}_mean"] = float(mean[0])
+    return result
+
+
+def directions(body: Body) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Unit normal of the wall, direction from apex to base and around (tet, 3), in the frame of the fibres."""
+    transmural = np.asarray(body.heart["transmural"], float)
+    apicobasal = np.asarray(body.heart["apicobasal"], float)
+    gradient = _at_middle(body)
+    through = np.einsum("eak,ea->ek", gradient, transmural[body.tet])
+    along = np.einsum("eak,ea->ek", gradient, apicobasal[body.tet])
+    wall = through / np.maximum(np.linalg.norm(through, axis=1, keepdims=True), 1e-30)
+    along = along - (along * wall).sum(1, keepdims=True) * wall
+    along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-30)
+    return wall, along, np.cross(wall, along)
+
+
+def segments(body: Body, *, start_rad: float = 0.0) -> np.ndarray:
+    """Number of the American Heart Association segment (tet,), 1 to 17.
+
+    The base, middle and apical thirds of ``apicobasal`` between 0.1 and 1 have six, six and four segments in the
+    direction of ``rotational``, counted from ``start_rad``; below 0.1 is segment 17.
+
+    References
+    ----------
+    Cerqueira et al. 2002, Circulation 105, 539.
+    """
+    heart = body.heart
+    if "apicobasal" not in heart or "rotational" not in heart:
+        refuse("segments", "apicobasal and rotational coordinates", sorted(map(str, heart)))
+    corner = body.tet[:, :4]
+    height = heart["apicobasal"].values[corner].mean(1)
+    angle = heart["rotational"].values[corner]
+    turn = np.mod(np.arctan2(np.sin(angle).mean(1), np.cos(angle).mean(1)) - start_rad, 2 * np.pi) / (
+        2 * np.pi
+    )
+    six, four = np.floor(turn * 6).astype(int) % 6, np.floor(turn * 4).astype(int) % 4
+    number = np.where(height > 0.7, 1 + six, np.where(height > 0.4, 7 + six, 13 + four))
+    return np.where(height < 0.1, 17, number)
+
+
+def segment_means(body: Body, values: Any, *, start_rad: float = 0.0) -> xr.DataArray:
+    """Mean by volume of values (tet,) or (time, tet) in each of the 17 segments.
+
+    Returns
+    -------
+    DataArray, dims (time, segment) or (segment,)
+        NaN where a segment has no tetrahedra.
+    """
+    number, volume = segments(body, start_rad=start_rad), body.measure.sum(1)
+    array = np.asarray(values, float)
+    member = (number[:, None] == np.arange(1, 18)) * volume[:, None]
+    with np.errstate(invalid="ignore"):
+        means = array @ member / member.sum(0)
+    dims = ("time", "segment") if array.ndim == 2 else ("segment",)
+    return xr.DataArray(means, dims=dims, coords={"segment": np.arange(1, 18)}, attrs={"units": "1"})
+
+
+def _gradients(body: Body, moved: np.ndarray) -> np.ndarray:
+    """Mean deformation gradient of each tetrahedron (tet, 3, 3), second axis in the frame of the fibres."""
+    here = (body.point + moved)[body.tet]
+    weight = body.measure / body.measure.sum(1, keepdims=True)
+    return np.einsum("eq,eai,eqak->eik", weight, here, body.gradient, optimize=True)
+
+
+def _at_middle(body: Body) -> np.ndarray:
+    weight = body.measure / body.measure.sum(1, keepdims=True)
+    return np.einsum("eq,eqak->eak", weight, body.gradient)
+
+
+def _length(f: np.ndarray, line: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(np.einsum("eik,ek->ei", f, line), axis=1)
+
+
+def _thickness(f: np.ndarray, wall: np.ndarray) -> np.ndarray:
+    return 1 / np.linalg.norm(np.linalg.solve(np.swapaxes(f, 1, 2), wall[..., None])[..., 0], axis=1)
