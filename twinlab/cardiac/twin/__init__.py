@@ -7,6 +7,8 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     submod_attrs={
         "surrogate": ["Surrogate", "design", "fit", "predict"],
         "virtual_heart": ["INPUTS", "VirtualHeart", "beats", "one_beat", "segment_times"],
+        "pacing": ["activations", "electrocardiograms", "pacing_sites"],
+        "finite_elements": ["beat_3d"],
         "reduced": ["Reduced", "predict_curves", "reduce_curves"],
         "scenarios": ["QuickAnswer", "Scenario", "quick_answer", "virtual_cohort", "what_if"],
         "sensitivity": ["sobol"],
