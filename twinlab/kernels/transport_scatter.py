@@ -75,7 +75,7 @@ def follow(history, k0, k1, grid, tables, source):
 
 
 @njit(**INLINE)
-def _bin(x, y, z, u, v, w, screen):
+def strike(x, y, z, u, v, w, screen):
     """Channel and row bin that a photon meets (-1: none), and the tangents of its incidence."""
     p = screen.place
     dx, dy = x - p[0], y - p[1]
@@ -111,7 +111,7 @@ def _bin(x, y, z, u, v, w, screen):
 
 
 @njit(**INLINE)
-def _passed(table, row, tangent, largest):
+def passed(table, row, tangent, largest):
     """Transmission of the grid at an energy node and a tangent; the last column beyond the table."""
     place = min(tangent / largest, _ONE) * np.float32(N_TANGENT - 1)
     k = min(int(place), N_TANGENT - 2)
@@ -129,7 +129,7 @@ def _run(first, count, k0, k1, grid, tables, source, screen, scores):
             x, y, z, u, v, w, e, collisions = follow(np.uint64(h), k0, k1, grid, tables, source)
             if e <= 0:
                 continue
-            i, j, across, along = _bin(x, y, z, u, v, w, screen)
+            i, j, across, along = strike(x, y, z, u, v, w, screen)
             if i < 0:
                 continue
             energy = np.float32(e) * _UNIT
@@ -138,8 +138,8 @@ def _run(first, count, k0, k1, grid, tables, source, screen, scores):
             kind = PRIMARY
             if collisions > 0:
                 kind = SCATTER
-                got *= _passed(screen.across, row, across, screen.tangent[0])
-                got *= _passed(screen.along, row, along, screen.tangent[1])
+                got *= passed(screen.across, row, across, screen.tangent[0])
+                got *= passed(screen.along, row, along, screen.tangent[1])
             score = np.int64(energy * got * _PER_UNIT)
             own[kind, j, i, 0] += score
             own[kind, j, i, 1] += square(score)

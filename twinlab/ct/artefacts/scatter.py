@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -13,6 +14,7 @@ from twinlab.ct.artefacts.grid import grid_transmission, primary_transmission
 from twinlab.ct.detector import detected_spectrum, efficiency
 from twinlab.kernels.transport import mean_sd
 from twinlab.kernels.transport_data import energy_grid
+from twinlab.kernels.transport_forced import run_forced
 from twinlab.kernels.transport_scatter import N_TANGENT, Screen, run_screen
 from twinlab.phantom import check_phantom, from_recipe
 from twinlab.phantom import transport_tables as table_module
@@ -42,6 +44,7 @@ def scatter_by_transport(
     smooth_bins: float = 1.0,
     band_mm: float = 120.0,
     output_factor: float = 1.0,
+    forced_rays: int = 0,
 ) -> xr.Dataset:
     """Scattered and primary signal per cell on a coarse grid of views and cells.
 
@@ -73,6 +76,10 @@ def scatter_by_transport(
         detector that goes on beyond the rows, and its level from the rows: more photons at the same cost.
     output_factor : float
         See :func:`twinlab.ct.detected`.
+    forced_rays : int
+        Forced detection: rays from each collision to the detector, each with the scatter expected along it. 8
+        cost some 10 times as much a history and, at equal time, leave a fifteenth of the variance: 20,000
+        histories do for a view. ``band_mm`` is then not used. 0: photons that arrive are counted.
 
     Returns
     -------
@@ -85,7 +92,7 @@ def scatter_by_transport(
     Raises
     ------
     InputError
-        Not a Phantom; fewer than 1 view, 1,000 histories or 1 bin, or more bins than cells.
+        Not a Phantom; fewer than 1 view, 1,000 histories or 1 bin, more bins than cells, or less than 0 rays.
 
     Limits
     ------
@@ -107,6 +114,8 @@ def scatter_by_transport(
             f"views of 1 or more, histories of 1000 or more, bins within ({n_channel}, {n_row})",
             (views, histories, bins),
         )
+    if forced_rays < 0:
+        refuse("scatter_by_transport: forced_rays", "0 or more", forced_rays)
     index = np.unique(np.rint(np.linspace(0, trajectory.sizes["view"] - 1, views)).astype(int))
     low = np.array([float(body[a][0]) - d / 2 for a, d in zip("zyx", spacing, strict=True)])
     names = [str(m) for m in body["material_name"].values]
@@ -125,14 +134,16 @@ def scatter_by_transport(
     isocentre = tuple(float(trajectory.attrs[f"isocentre_{a}_mm"]) - low[i] for a, i in (("x", 2), ("y", 1)))
     tables_of_grid = _septa(protocol)
     rows_mm = n_row * protocol.scanner.detector.row_pitch_mm
-    bands = 2 * math.ceil((band_mm / rows_mm - 1) / 2) + 1 if bins[1] == 1 and band_mm > rows_mm else 1
+    banded = bins[1] == 1 and band_mm > rows_mm and forced_rays == 0
+    bands = 2 * math.ceil((band_mm / rows_mm - 1) / 2) + 1 if banded else 1
+    run = partial(run_forced, rays=forced_rays) if forced_rays > 0 else run_screen
     found = []
     for number, view in enumerate(index):
         angle, z = (float(trajectory[n][view]) for n in ("view_angle", "source_z"))
         station = np.array([[angle, z - low[0], 0.0, 0.0]])
         source, per_mas = beam_source(protocol, station, isocentre_mm=isocentre)
         screen = _screen(protocol, angle, z - low[0], isocentre, bins, bands, tables_of_grid)
-        scores = run_screen(
+        scores = run(
             grid, tables, source, screen, histories=histories, seed=seed, first_history=number * histories
         )
         found.append(np.stack(mean_sd(scores, histories)) * per_mas)
@@ -143,7 +154,9 @@ def scatter_by_transport(
     scatter, scatter_sd = _smooth(*_in_rows(mean[1], sd[1], bands), smooth_bins)
     middle = slice(bands // 2, bands // 2 + 1) if bands > 1 else slice(None)
     values = (scatter / passed, scatter_sd / passed, mean[0][:, middle], sd[0][:, middle])
-    return _labelled(protocol, index, bins, values, passed, histories)
+    return _labelled(protocol, index, bins, values, passed, histories).assign_attrs(
+        forced_rays=int(forced_rays)
+    )
 
 
 def air_signal(protocol: Protocol, *, output_factor: float = 1.0) -> Array:
