@@ -30,6 +30,8 @@ _HALF = np.float32(0.5)
 _ONE = np.float32(1.0)
 _TWO = np.float32(2.0)
 _MC2 = np.float32(ELECTRON_REST_KEV)
+_TINY = np.float32(1e-12)
+_P_MOST = np.float32(0.2)  # mc: F is linear up to there and even beyond
 _INV_HC = np.float32(1.0 / KEV_ANGSTROM)
 _X_SCALE = np.float32((N_X - 1) / X_MAX)
 _NEXT = np.uint64(1)
@@ -207,7 +209,8 @@ def bound(energy, cosine, ratio, material, tables, step, history, k0, k1):
     """Energy ratio of incoherent scattering by a moving electron (Doppler broadening), impulse approximation.
 
     A shell by its electrons, the electron's momentum along the momentum transfer from the shell's Compton
-    profile, both drawn again while the photon could not pay the binding energy.
+    profile, accepted with the factor by which such electrons scatter more; all drawn again while the photon could
+    not pay the binding energy.
 
     Parameters
     ----------
@@ -224,17 +227,23 @@ def bound(energy, cosine, ratio, material, tables, step, history, k0, k1):
 
     References
     ----------
-    Ribberfors R 1975, Phys. Rev. B 12:2067; Brusa D et al. 1996, Nucl. Instrum. Methods A 379:167, eq. 24.
+    Ribberfors R 1975, Phys. Rev. B 12:2067; Brusa D et al. 1996, Nucl. Instrum. Methods A 379:167, eqs. 18 and 24.
     """
     shell = tables.shell
+    # F(p) = 1 + slope p: electrons that move along the photon scatter it more often, and leave it more energy
+    transfer = max(_ONE + ratio * (ratio - _TWO * cosine), _TINY)
+    slope = math.sqrt(transfer) * (_ONE + ratio * (ratio - cosine) / transfer)
+    most = _ONE + _P_MOST * abs(slope)
     for _ in range(_TRIES):
-        a, b, _, _ = draw(step, history, k0, k1)
+        a, b, c, _ = draw(step, history, k0, k1)
         step += _NEXT
         k = _I0
         while k < shell.shape[1] - 1 and a >= shell[material, k, 0]:
             k += 1
         s = _TWO * b - _ONE
         p = linear(tables.momentum[material, k], abs(s) * np.float32(N_P - 1))
+        if c * most >= _ONE + slope * math.copysign(min(p, _P_MOST), s):
+            continue
         t = p * p
         x = _ONE - t * ratio * cosine
         y = _ONE - t * ratio * ratio

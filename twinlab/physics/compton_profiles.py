@@ -13,6 +13,21 @@ from twinlab.schema import refuse
 FINE_STRUCTURE = 1.0 / 137.035999  # atomic unit of momentum over mc
 PZ_MAX = 100.0  # atomic units: the end of xraylib's tables; iodine's K shell has 3 % of its electrons beyond
 _SHELLS = 31
+# subshells of one orbital, j = l - 1/2 and l + 1/2: where the table has one of them only, it stands for both
+_PAIRS = (
+    (2, 3),
+    (5, 6),
+    (7, 8),
+    (10, 11),
+    (12, 13),
+    (14, 15),
+    (17, 18),
+    (19, 20),
+    (21, 22),
+    (24, 25),
+    (26, 27),
+)
+_PARTNER = {**dict(_PAIRS), **{b: a for a, b in _PAIRS}}
 
 
 class Shell(NamedTuple):
@@ -50,7 +65,10 @@ def profile(z: int, shell: Shell, pz: np.ndarray) -> np.ndarray:
     Biggs F, Mendelsohn L B, Mann J B 1975, At. Data Nucl. Data Tables 16:201 (data of xraylib).
     """
     pz = np.minimum(np.abs(pz), PZ_MAX)
-    return np.array([_or_zero(xraylib.ComptonProfile_Partial, z, shell.number, float(p)) for p in pz])
+    number = shell.number
+    if _or_zero(xraylib.ComptonProfile_Partial, z, number, 0.0) <= 0:  # carbon's outermost, for one
+        number = _PARTNER.get(number, number)
+    return np.array([_or_zero(xraylib.ComptonProfile_Partial, z, number, float(p)) for p in pz])
 
 
 def inverse_profile(z: int, shell: Shell, steps: int) -> np.ndarray:
