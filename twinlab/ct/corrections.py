@@ -23,6 +23,7 @@ from twinlab.schema import label
 
 LONGEST_MM = 500.0
 REFERENCE_MM = 200.0
+NEWTON = 6  # steps that undo a correction
 TERMS = 8  # residual below 1e-5 of the line integral over 0 to 50 cm
 
 _KEPT = 64
@@ -136,20 +137,63 @@ def loop_tables(correction: xr.Dataset) -> tuple[NDArray[np.float32], NDArray[np
     return np.ascontiguousarray(tables, np.float32), raw_max.astype(np.float32)
 
 
-def correct_rays(raw: Any, correction: xr.Dataset, *, channel: Any) -> Any:
-    """Water-corrected projections of a list of rays, shape (ray,): :func:`water_correction` in float64.
+def correct_rays(raw: Any, correction: xr.Dataset, *, channel: Any = None) -> Any:
+    """Water-corrected projections: :func:`water_correction` in float64.
 
-    In the middle row, where the correction varies over the rows. ``raw`` is an array of any namespace, and so is the
-    result.
+    Parameters
+    ----------
+    raw : array (view, row, channel), or (ray,) with ``channel``
+        Logarithms against air, of any namespace, as the result.
+    correction : Dataset
+    channel : int array (ray,), optional
+        Channels of a list of rays; in the middle row, where the correction varies over the rows.
     """
-    xp, at = namespace(raw), host(channel)
+    coefficients, limit = _tables_at(raw, correction, channel)
+    return _corrected(raw, coefficients, limit)[0]
+
+
+def undo_correction(projection: Any, correction: xr.Dataset) -> tuple[Any, Any]:
+    """Logarithms behind water-corrected projections, and the slope of the correction there.
+
+    Newton's method; the slope changes little, so that :data:`NEWTON` steps reach rounding.
+
+    Parameters
+    ----------
+    projection : array (view, row, channel)
+        Of any namespace, as the results.
+    correction : Dataset
+        From :func:`water_correction`.
+    """
+    xp = namespace(projection)
+    coefficients, limit = _tables_at(projection, correction, None)
+    target = xp.astype(projection, xp.float64)
+    raw, slope = target / coefficients[0], xp.ones_like(target)
+    for _ in range(NEWTON):
+        value, slope = _corrected(raw, coefficients, limit)
+        raw = raw - (value - target) / slope
+    return raw, slope
+
+
+def _tables_at(rays: Any, correction: xr.Dataset, channel: Any) -> tuple[list[Any], Any]:
+    """Coefficients by power, and the ranges, as arrays that broadcast with rays."""
+    xp = namespace(rays)
     polynomial, raw_max = correction["water_polynomial"].to_numpy(), correction["raw_max"].to_numpy()
-    if polynomial.ndim == 3:
-        polynomial, raw_max = polynomial[len(polynomial) // 2], raw_max[len(raw_max) // 2]
-    limit = xp.asarray(raw_max[at])
+    if channel is not None:
+        if polynomial.ndim == 3:
+            polynomial, raw_max = polynomial[len(polynomial) // 2], raw_max[len(raw_max) // 2]
+        at = host(channel)
+        polynomial, raw_max = polynomial[at], raw_max[at]
+    powers = [xp.asarray(np.ascontiguousarray(polynomial[..., n])) for n in range(polynomial.shape[-1])]
+    return powers, xp.asarray(raw_max)
+
+
+def _corrected(raw: Any, coefficients: list[Any], limit: Any) -> tuple[Any, Any]:
+    """Corrected projections and their slopes: a straight line beyond the range of the fit."""
+    xp = namespace(raw)
     x = xp.minimum(raw / limit, xp.ones_like(limit))
     value, slope = xp.zeros_like(x), xp.zeros_like(x)
-    for power in range(polynomial.shape[1] - 1, -1, -1):
-        coefficient = xp.asarray(polynomial[at, power])
-        value, slope = value * x + coefficient, slope * x + (power + 1) * coefficient
-    return xp.minimum(raw, limit) * value + slope * xp.clip(raw - limit, min=0.0)
+    for coefficient in reversed(coefficients):
+        slope = slope * x + value
+        value = value * x + coefficient
+    slope = value + x * slope
+    return value * xp.minimum(raw, limit) + slope * xp.clip(raw - limit, min=0.0), slope

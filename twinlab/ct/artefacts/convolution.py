@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 
+from twinlab.ct.artefacts.neighbours import gaussian
 from twinlab.ct.artefacts.scatter import air_signal, on_cells, scatter_by_transport
-from twinlab.ct.corrections import correct_rays, water_correction
+from twinlab.ct.corrections import correct_rays, undo_correction, water_correction
 from twinlab.ct.detector import detected
 from twinlab.ct.paths import line_integrals
+from twinlab.kernels.device import namespace
 from twinlab.keys import content_key
 from twinlab.phantom.recipes import Recipe, from_recipe
 from twinlab.scanner import Protocol, trajectory
@@ -23,7 +25,7 @@ ROUNDS = 4  # primary from measured less scatter from primary: each round mends 
 LEAST = 0.05  # share of a reading that is left to the primary whatever the estimate
 _WIDTHS_MM = np.geomspace(20.0, 400.0, 25)
 _EXPONENTS = np.arange(0.3, 1.25, 0.1)
-_TABLE = np.linspace(-1.0, 16.0, 3401)  # of the logarithm, for the inverse of the water correction
+_RAYS = 2**22  # corrected at a time: a dozen arrays of them in float64 stay below 0.5 GB
 
 Array = NDArray[np.floating]
 _CALIBRATED: dict[str, tuple[float, float, float, float]] = {}
@@ -55,18 +57,23 @@ class ScatterKernel:
     air: NDArray[np.float64]
     residual: float
 
-    def __call__(self, signals: xr.Dataset) -> NDArray[np.float32]:
-        """Scatter [keV/mAs] of every cell of some views, (view, row, channel), from ``signal``."""
-        width = self.width_mm / self.channel_pitch_mm
-        spread = self.amplitude * _spread(signals["signal"].to_numpy(), self.air, self.exponent, width)
-        return np.asarray(np.broadcast_to(spread, signals["signal"].shape), np.float32)
+    def __call__(self, signals: xr.Dataset) -> Any:
+        """Scatter [keV/mAs] of every cell of some views, (view, row, channel), from ``signal`` of any namespace."""
+        return self.of(signals["signal"].data)
+
+    def of(self, signal: Any) -> Any:
+        """As a call, of the array (view, row, channel) itself."""
+        xp, width = namespace(signal), self.width_mm / self.channel_pitch_mm
+        spread = self.amplitude * _spread(signal, self.air, self.exponent, width)
+        return xp.astype(xp.broadcast_to(spread, signal.shape), xp.float32)
 
 
-def _spread(signal: Array, air: Array, exponent: float, width: float) -> Array:
+def _spread(signal: Any, air: Array, exponent: float, width: float) -> Any:
     """Potential to scatter, mean over the rows, spread along the channels; (view, 1, channel)."""
-    ratio = np.clip(signal / air, 1e-7, 1.0)
-    potential = (-air * ratio**exponent * np.log(ratio)).mean(axis=1, keepdims=True)
-    return np.asarray(gaussian_filter1d(potential, width, axis=-1, mode="constant"))
+    xp = namespace(signal)
+    without = xp.asarray(air)
+    ratio = xp.clip(signal / without, min=1e-7, max=1.0)
+    return gaussian(xp.mean(-without * ratio**exponent * xp.log(ratio), axis=1, keepdims=True), width)
 
 
 def scatter_kernel(
@@ -178,46 +185,39 @@ def scatter_correction(
     Limits
     ------
     At most 95 % of a reading is taken for scatter. Noise of the readings stays: their variance relative to
-    the primary signal grows. Convolution and tables are SciPy's and NumPy's: this runs on the processor.
+    the primary signal grows. ``projection`` may be of any array library; it is corrected in float64.
     """
     check(projections, "projection", where="scatter_correction")
     if projections.attrs.get("scanner") != protocol.scanner.key:
         scanner = projections.attrs.get("scanner")
         refuse("scatter_correction", f"projections of {protocol.scanner.key!r}", repr(scanner))
     air = air_signal(protocol, output_factor=float(projections.attrs.get("output_factor", 1.0)))
-    tables = _water_tables(protocol)
-    values = projections["projection"].to_numpy()
-    reading = air * np.exp(-_through(values, tables, _TABLE))
-    if isinstance(scatter, ScatterKernel):
-        primary = reading
-        for _ in range(ROUNDS):
-            estimate = scatter(xr.Dataset({"signal": (("view", "row", "channel"), primary)}))
-            primary = np.maximum(reading - estimate, LEAST * reading)
-    else:
-        primary = np.maximum(reading - on_cells(scatter, projections), LEAST * reading)
-    raw = -np.log(np.maximum(primary / air, 1e-30))
-    corrected = projections.assign(
-        projection=projections["projection"].copy(
-            data=_through(raw, np.broadcast_to(_TABLE, tables.shape), tables).astype(np.float32)
-        )
-    )
-    corrected.attrs["scatter_corrected"] = float((1.0 - primary / reading).mean())
+    correction = water_correction(protocol)
+    values = projections["projection"].data
+    xp, n_view = namespace(values), values.shape[0]
+    places = projections.assign_coords(view=projections["view"].to_numpy())
+    step = max(1, _RAYS // max(air.size, 1))
+    parts, taken = [], 0.0
+    for first in range(0, n_view, step):
+        views = slice(first, min(first + step, n_view))
+        raw, _ = undo_correction(values[views, ...], correction)
+        reading = xp.asarray(air) * xp.exp(-raw)
+        primary = _primary(reading, scatter, places.isel(view=views))
+        raw = -xp.log(xp.clip(primary / xp.asarray(air), min=1e-30))
+        parts.append(xp.astype(correct_rays(raw, correction), xp.float32))
+        taken += float(xp.sum(1.0 - primary / reading))
+    corrected = projections.assign(projection=projections["projection"].copy(data=xp.concat(parts)))
+    corrected.attrs["scatter_corrected"] = taken / (n_view * air.size)
     return corrected
 
 
-def _water_tables(protocol: Protocol) -> Array:
-    """Water-corrected projections at the logarithms of ``_TABLE``, shape (channel, entry)."""
-    correction = water_correction(protocol)
-    channels = protocol.scanner.detector.n_channels
-    return np.stack(
-        [correct_rays(_TABLE, correction, channel=np.full(_TABLE.size, c)) for c in range(channels)]
-    )
-
-
-def _through(values: Array, known: Array, wanted: Array) -> Array:
-    """Values (view, row, channel) taken channel by channel through a table from ``known`` to ``wanted``."""
-    out = np.empty(values.shape)
-    for channel in range(values.shape[-1]):
-        target = wanted if wanted.ndim == 1 else wanted[channel]
-        out[..., channel] = np.interp(values[..., channel], known[channel], target)
-    return out
+def _primary(reading: Any, scatter: xr.DataArray | ScatterKernel, places: xr.Dataset) -> Any:
+    """Readings less their scatter; ``places`` names views and cells."""
+    xp = namespace(reading)
+    least = LEAST * reading
+    if not isinstance(scatter, ScatterKernel):
+        return xp.maximum(reading - xp.asarray(on_cells(scatter, places)), least)
+    primary = reading
+    for _ in range(ROUNDS):
+        primary = xp.maximum(reading - scatter.of(primary), least)
+    return primary

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
-from scipy.ndimage import median_filter
-from scipy.signal import savgol_filter
 
+from twinlab.ct.artefacts.neighbours import median, nan_median, parabolas
+from twinlab.kernels.device import namespace
 from twinlab.schema import check, refuse
 
 DOME = (
@@ -29,7 +30,8 @@ def ring_correction(
     Parameters
     ----------
     projections : Dataset
-        ``projection`` (view, row, channel); ``row_lo`` and ``row_hi`` where some rows were left out.
+        ``projection`` (view, row, channel), of any array library; ``row_lo`` and ``row_hi`` where some rows were
+        left out.
     channels, rows : int
         Odd sides of the median's window; at most the rows there are.
     blocks : int
@@ -50,8 +52,7 @@ def ring_correction(
     Errors common to many neighbouring cells (a whole module, a drift over the fan) stay, and so does what a
     median over one window cannot tell: a third of the rings of a detector of one row, a fifth with eight. A
     thin cylinder in the very centre of rotation looks like faulty cells and is dimmed. The water correction
-    stretches the error by its slope, which differs by a few per cent over the views. Medians and parabolas are
-    SciPy's: this runs on the processor.
+    stretches the error by its slope, which differs by a few per cent over the views.
 
     References
     ----------
@@ -68,37 +69,44 @@ def ring_correction(
             (channels, rows),
         )
     window = (min(rows, n_row - 1 + n_row % 2), channels)
+    data = values.data
+    xp = namespace(data)
     left = [residual(mean, window) for mean in block_means(projections, blocks)]
-    error = np.nan_to_num(np.nanmedian(left, axis=0)).astype(np.float32)
-    corrected = projections.assign(projection=values.copy(data=values.to_numpy() - error))
-    corrected.attrs["ring_correction"] = float(np.sqrt((error**2).mean()))
+    error = nan_median(xp.stack(left, axis=-1))
+    error = xp.where(xp.isnan(error), xp.zeros_like(error), error)
+    corrected = projections.assign(projection=values.copy(data=data - error))
+    corrected.attrs["ring_correction"] = float(xp.sqrt(xp.mean(error**2)))
     return corrected
 
 
-def residual(mean: NDArray[np.float32], window: tuple[int, int]) -> NDArray[np.float32]:
+def residual(mean: Any, window: tuple[int, int]) -> Any:
     """What a median over neighbouring cells leaves of a mean projection (row, channel).
 
     The median of a dome is lower than its top; taking local parabolas off first mends that, but makes up
     errors at the rim of an object. There, where both residuals part, the plain one counts.
     """
-    flat = mean - savgol_filter(mean, 2 * window[1] + 1, 2, axis=1, mode="nearest")
-    plain, curved = (v - median_filter(v, size=window, mode="nearest") for v in (mean, flat))
-    far = max(DOME, 6.0 * float(np.nanmedian(np.abs(plain))))
-    return np.where(np.abs(curved - plain) < far, curved, plain).astype(np.float32)
+    xp = namespace(mean)
+    flat = mean - parabolas(mean, channels=2 * window[1] + 1)
+    plain, curved = (v - median(v, rows=window[0], channels=window[1]) for v in (mean, flat))
+    far = max(DOME, 6.0 * float(nan_median(xp.reshape(xp.abs(plain), (-1,)))))
+    return xp.where(xp.abs(curved - plain) < far, curved, plain)
 
 
-def block_means(projections: xr.Dataset, blocks: int) -> list[NDArray[np.float32]]:
+def block_means(projections: xr.Dataset, blocks: int) -> list[Any]:
     """Mean projection of stretches of views, each (row, channel); NaN in rows that no view computed."""
-    values = projections["projection"].to_numpy()
+    values = projections["projection"].data
+    xp = namespace(values)
     row = np.arange(values.shape[1])
     low, high = (projections[n].to_numpy() if n in projections else None for n in ("row_lo", "row_hi"))
     means = []
     for views in np.array_split(np.arange(values.shape[0]), min(blocks, values.shape[0])):
+        own = values[int(views[0]) : int(views[-1]) + 1, ...]
         if low is None or high is None:
-            means.append(values[views].mean(axis=0))
+            means.append(xp.mean(own, axis=0))
             continue
         seen = (row >= low[views, None]) & (row < high[views, None])
-        total = np.where(seen[:, :, None], values[views], 0.0).sum(axis=0)
-        count = seen.sum(axis=0)[:, None]
-        means.append(np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32))
+        total = xp.sum(xp.where(xp.asarray(seen[:, :, None]), own, xp.zeros_like(own)), axis=0)
+        count = xp.asarray(seen.sum(axis=0)[:, None].astype(np.float32))
+        nothing = xp.asarray(xp.nan, dtype=total.dtype)
+        means.append(xp.where(count > 0, total / xp.where(count > 0, count, 1.0), nothing))
     return means

@@ -129,7 +129,7 @@ def _blocks(shape: tuple[int, ...], n_quantity: int) -> Iterator[slice]:
         yield slice(start, min(start + step, shape[0]))
 
 
-def bin_projections(counts: xr.Dataset, protocol: Protocol) -> list[xr.Dataset]:
+def bin_projections(counts: xr.Dataset, protocol: Protocol, *, device: Device = "auto") -> list[xr.Dataset]:
     """Water-corrected projections of each bin, as if it were a scan of its own.
 
     Parameters
@@ -138,6 +138,8 @@ def bin_projections(counts: xr.Dataset, protocol: Protocol) -> list[xr.Dataset]:
         From :func:`acquire_counts` or :func:`twinlab.ct.scan_phantom`; of some views, ``counts.isel(view=...)``,
         where memory is short.
     protocol : Protocol
+    device : "auto", "cpu" or "cuda"
+        Where pile-up is undone.
 
     Returns
     -------
@@ -156,11 +158,13 @@ def bin_projections(counts: xr.Dataset, protocol: Protocol) -> list[xr.Dataset]:
     propagation about the reading itself. Pile-up is undone with the detector's own model first.
     """
     check(counts, "counts", "air_counts", "count_correlation", where="bin_projections")
-    counts = without_pile_up(counts, protocol)
+    counts = without_pile_up(counts, protocol, device=device)
     return [_projections(counts, protocol, slice(b, b + 1)) for b in range(counts.sizes["bin"])]
 
 
-def threshold_projections(counts: xr.Dataset, protocol: Protocol, *, threshold: int = 0) -> xr.Dataset:
+def threshold_projections(
+    counts: xr.Dataset, protocol: Protocol, *, threshold: int = 0, device: Device = "auto"
+) -> xr.Dataset:
     """Water-corrected projections of all counts above a threshold, as a counter with this one alone gives them.
 
     Parameters
@@ -170,6 +174,8 @@ def threshold_projections(counts: xr.Dataset, protocol: Protocol, *, threshold: 
     protocol : Protocol
     threshold : int
         Its number: 0 for all counts, which have the least noise.
+    device : "auto", "cpu" or "cuda"
+        Where pile-up is undone.
 
     Returns
     -------
@@ -185,7 +191,8 @@ def threshold_projections(counts: xr.Dataset, protocol: Protocol, *, threshold: 
     n_bin = counts.sizes["bin"]
     if not 0 <= threshold < n_bin:
         refuse("threshold_projections: threshold", f"0 to {n_bin - 1}", threshold)
-    return _projections(without_pile_up(counts, protocol), protocol, slice(int(threshold), n_bin))
+    counts = without_pile_up(counts, protocol, device=device)
+    return _projections(counts, protocol, slice(int(threshold), n_bin))
 
 
 def _projections(counts: xr.Dataset, protocol: Protocol, bins: slice) -> xr.Dataset:

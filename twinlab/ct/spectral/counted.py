@@ -216,9 +216,9 @@ def mean_quantities(paths: xr.Dataset, tables: CountTables, *, device: Literal["
 
         there, out = memory.put(path), memory.empty(shape)
         spare = memory.empty(path.shape[1:])
-        for (i, j), *spectra in tables.sums:
+        for (i, j), mu, weight, weight2 in tables.sums:
             second = spare if i == j else out[j]
-            cuda_signals.polychromatic(there, *spectra, tables.gain, *window, out[i], second)
+            cuda_signals.polychromatic(there, mu, weight, weight2, tables.gain, *window, out[i], second)
         return memory.algebra(out)
     own = np.empty(shape, np.float32)
     unused = np.empty(path.shape[1:], np.float32)

@@ -9,13 +9,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from twinlab.ct.corrections import water_correction
+from twinlab.ct.corrections import undo_correction, water_correction
 from twinlab.ct.detector import detected_spectrum
 from twinlab.ct.spectral.counted import bin_spectra, noise_growth, without_pile_up
+from twinlab.kernels.device import Device
 from twinlab.scanner import Protocol, beam_knots_mm, row_weights
 from twinlab.schema import check, refuse
-
-_NEWTON = 6  # steps that undo a water correction: the slope changes little
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
@@ -49,7 +48,7 @@ class Measurements:
     geometry: xr.Dataset
 
 
-def measurements_of_bins(counts: xr.Dataset, protocol: Protocol) -> Measurements:
+def measurements_of_bins(counts: xr.Dataset, protocol: Protocol, *, device: Device = "auto") -> Measurements:
     """Energy bins of a photon-counting scan as measurements, pile-up undone with the detector's own model.
 
     Parameters
@@ -57,6 +56,8 @@ def measurements_of_bins(counts: xr.Dataset, protocol: Protocol) -> Measurements
     counts : Dataset
         From :func:`twinlab.ct.spectral.acquire_counts`.
     protocol : Protocol
+    device : "auto", "cpu" or "cuda"
+        Where pile-up is undone.
 
     Raises
     ------
@@ -64,7 +65,7 @@ def measurements_of_bins(counts: xr.Dataset, protocol: Protocol) -> Measurements
         No counts, or the detector integrates energy.
     """
     check(counts, "counts", "air_counts", "view_exposure", "count_correlation", where="measurements_of_bins")
-    counts = without_pile_up(counts, protocol)
+    counts = without_pile_up(counts, protocol, device=device)
     spectra = bin_spectra(protocol)
     exposure = counts["view_exposure"].to_numpy().astype(np.float32)[:, None, None]
     air = counts["air_counts"].to_numpy()[:, np.newaxis] * exposure
@@ -105,7 +106,7 @@ def measurements_of_scans(scans: Sequence[tuple[xr.Dataset, Protocol]]) -> Measu
             projections["view_angle"], first["view_angle"], atol=1e-6
         ):
             refuse("measurements_of_scans", "scans of the same rays", "other view angles or shapes")
-        raw, slope = _undo(projections["projection"].to_numpy(), water_correction(protocol))
+        raw, slope = undo_correction(projections["projection"].to_numpy(), water_correction(protocol))
         through = np.exp(-raw)
         transmission.append(through.astype(np.float32))
         if "variance" in projections:
@@ -130,25 +131,6 @@ def knot_spectra(protocol: Protocol) -> tuple[Array, Array]:
 
 def _between(scan: xr.Dataset, protocol: Protocol) -> Array:
     return row_weights(beam_knots_mm(protocol), scan["row"].to_numpy())
-
-
-def _undo(projection: Array, correction: xr.Dataset) -> tuple[Array, Array]:
-    """Raw logarithms of water-corrected projections, and the slope of the correction there."""
-    polynomial = correction["water_polynomial"].to_numpy()
-    raw_max = correction["raw_max"].to_numpy()
-    target = np.asarray(projection, float)
-    raw = target / polynomial[..., 0]
-    slope = np.ones_like(raw)
-    for _ in range(_NEWTON):
-        x = np.minimum(raw / raw_max, 1.0)
-        value, slope = np.zeros_like(raw), np.zeros_like(raw)
-        for power in range(polynomial.shape[-1] - 1, -1, -1):
-            slope = slope * x + value
-            value = value * x + polynomial[..., power]
-        slope = value + x * slope
-        value = value * np.minimum(raw, raw_max) + slope * np.maximum(raw - raw_max, 0.0)
-        raw = raw - (value - target) / slope
-    return raw, slope
 
 
 def _geometry(scan: xr.Dataset) -> xr.Dataset:
