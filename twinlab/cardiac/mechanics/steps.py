@@ -50,7 +50,8 @@ def reach(
 ) -> State:
     """Bring a body from ``start`` to ``load`` in steps.
 
-    A step that fails is halved, at most ``cuts`` times in a row; after a success it grows again. Each step starts
+    A step that fails is halved, at most ``cuts`` times in a row and two times more in all; after a success it grows
+    again. Each step starts
     from the extrapolation of the two before it, and from the last balance if that fails.
 
     Parameters
@@ -70,6 +71,7 @@ def reach(
         The load was not reached; the error holds the last balance.
     """
     done, size, failed = 0.0, 1.0 / steps, 0
+    least = size * 0.5 ** (cuts + 2)  # successes between the failures must not let it shrink for ever
     state = start
     first = replace(start.load, volume_mm3=np.where(np.isfinite(load.volume_mm3), start.volume_mm3, np.nan),
                     pressure_kpa=start.pressure_kpa)  # fmt: skip
@@ -85,7 +87,7 @@ def reach(
             new, why = _attempt(assembler, state, target, slope, part - done, solver)
             if new is None:
                 failed += 1
-                if failed > cuts:
+                if failed > cuts or size < least:
                     raise MechanicsError(
                         f"{what}: no balance beyond {100 * done:.3g} % of the load ({_worded(state.load, load)}); "
                         f"the step to {100 * part:.3g} % failed after {cuts} cuts: {why}, relative residual "
