@@ -16,7 +16,7 @@ from twinlab.kernels.rays import channel_direction, siddon, source_position
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.schema import refuse
 
-CHANNEL_BLOCK = 8  # channels and views of one task: neighbours share cells in cache
+CHANNEL_BLOCK = 16  # channels and views of one task: neighbours share cells in cache
 VIEW_BLOCK = 16
 _CM = 0.1  # cm per mm
 
