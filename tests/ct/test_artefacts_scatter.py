@@ -65,6 +65,22 @@ def test_scores_do_not_depend_on_batches_and_other_seeds_differ(water):
     assert not np.array_equal(one, other)
 
 
+def test_forced_detection_gives_the_same_scatter_and_primary(water):
+    protocol = setting(grid=SEPTA)
+    options = {"views": 1, "smooth_bins": 0.0, "bins": (12, 1)}
+    counted = scatter_by_transport(water[20], protocol, path(protocol), seed=1, histories=400_000, **options)
+    forced = scatter_by_transport(
+        water[20], protocol, path(protocol), seed=2, histories=20_000, forced_rays=8, **options
+    )
+    for name in ("scatter", "primary"):
+        sd = np.hypot(counted[f"{name}_sd"], forced[f"{name}_sd"])
+        assert (np.abs(forced[name] - counted[name]) / sd).max() < 3.2, name  # 12 bins
+    assert (forced["scatter_sd"] / forced["scatter"]).mean() < 0.05
+    assert forced.attrs["forced_rays"] == 8
+    with pytest.raises(InputError, match="forced_rays"):
+        scatter_by_transport(water[20], protocol, path(protocol), seed=1, forced_rays=-1, **options)
+
+
 def share(phantom, protocol) -> float:
     """Scatter over primary on the central ray."""
     found = scatter_by_transport(
