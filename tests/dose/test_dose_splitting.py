@@ -1,4 +1,4 @@
-"""Splitting of photons outside the scan: the same doses, surer far away."""
+"""Splitting of photons outside the scan: the same doses, surer far away; forced collisions: the same doses."""
 
 from __future__ import annotations
 
@@ -44,6 +44,10 @@ def test_ten_organs_agree(column):
     # about 2 beyond 12 cm outside the beam; the variances of a few hundred photons are known to 20 %
     assert surer[4:].mean() > 1.5
     assert surer[:2].min() > 0.8
+    forced = dose.simulate(column, protocol, histories=400_000, seed=5, forcing=True, voxel_map=False, **scan)
+    pull = (forced.organ_dose - plain.organ_dose) / np.hypot(forced.organ_dose_sd, plain.organ_dose_sd)
+    assert np.abs(pull).max() < 3.0
+    assert forced.attrs["forcing"] == 1
     mapped = float((split.dose * column.density).sum()) * 1e-3  # voxels of 1 cm3, kg
     assert mapped == pytest.approx(float((split.organ_dose * split.organ_mass).sum()) / 1e3, rel=1e-5)
 
@@ -58,4 +62,8 @@ def test_refused_with_track_lengths(column):
             histories=1000,
             splitting=True,
             estimator="track_length",
+        )
+    with pytest.raises(InputError, match="forcing"):
+        dose.simulate(
+            column, protocol, z_range_mm=(40.0, 120.0), histories=1000, splitting=True, forcing=True
         )

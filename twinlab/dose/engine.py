@@ -22,6 +22,7 @@ class Engine:
     doppler: bool = False
     device: Device = "cpu"
     splitting: bool = False
+    forcing: bool = False
 
     def check(self, where: str) -> None:
         """Refuse settings that do not exist or do not go together.
@@ -29,15 +30,18 @@ class Engine:
         Raises
         ------
         InputError
-            An unknown estimator or device, track lengths or splitting on a GPU, or both together.
+            An unknown estimator or device; track lengths, splitting or forcing on a GPU, or two of them together.
         """
         if self.estimator not in transport.ESTIMATORS:
             refuse(f"{where}: estimator", f"one of {', '.join(transport.ESTIMATORS)}", repr(self.estimator))
         plain = self.estimator == "collision"
         if self.splitting and not plain:
             refuse(f"{where}: splitting", "estimator 'collision'", repr(self.estimator))
-        if devices.resolve(self.device, where=where) == "cuda" and (self.splitting or not plain):
-            refuse(f"{where}: device", "'cpu' for track lengths and splitting", "cuda")
+        if self.forcing and (self.splitting or not plain):
+            refuse(f"{where}: forcing", "estimator 'collision' without splitting", repr(self.estimator))
+        special = self.splitting or self.forcing or not plain
+        if devices.resolve(self.device, where=where) == "cuda" and special:
+            refuse(f"{where}: device", "'cpu' for track lengths, splitting and forcing", "cuda")
 
     def run(
         self,
@@ -82,5 +86,6 @@ class Engine:
             voxel_map=voxel_map,
             estimator=self.estimator,
             splitting=Splitting(*beam_mm) if self.splitting else None,
+            forcing=self.forcing,
             progress=progress,
         )

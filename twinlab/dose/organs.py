@@ -43,6 +43,7 @@ def simulate(
     doppler: bool = False,
     device: Device = "auto",
     splitting: bool = False,
+    forcing: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> xr.Dataset:
     """Absorbed dose of a CT scan, by photon Monte Carlo in the phantom's voxels.
@@ -98,6 +99,9 @@ def simulate(
     splitting : bool
         Split photons that leave the range along z, end some of those that come back: organs well outside the
         scan get sure in half the time, those inside take a tenth longer.
+    forcing : bool
+        Let every photon that meets the grid of voxels collide there, by the weight of doing so: for small or thin
+        objects in a wide field; in bodies it costs more than it gains (docs/methods/transport.md).
     progress : callable, optional
         Called with the number of histories just done.
 
@@ -169,7 +173,7 @@ def simulate(
         progress=progress,
         where="dose.simulate",
         until=until,
-        engine=Engine(estimator, fluorescence, doppler, device, splitting),
+        engine=Engine(estimator, fluorescence, doppler, device, splitting, forcing),
     )
     second = {"second_mas": scan.mas} if scan.runs[-1].protocol.scanner.key != protocol.scanner.key else {}
     return out.assign_attrs(

@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from twinlab.dose.body import MGY_PER_KEV_G, SCATTER_MM
+from twinlab.dose.engine import Engine
 from twinlab.dose.scoring import check_histories, check_seed, scored_dose
 from twinlab.kernels.transport_data import CUTOFF_KEV, Source
 from twinlab.phantom import check_phantom
@@ -152,6 +153,7 @@ def simulate_projection(
     voxel_map: bool = True,
     extend_mm: float = SCATTER_MM,
     block: int | None = None,
+    forcing: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> xr.Dataset:
     """Absorbed dose of a radiograph, by photon Monte Carlo in the phantom's voxels.
@@ -171,7 +173,7 @@ def simulate_projection(
         Kerma-area product of a real exposure: scales the result to it, instead of ``output_factor``.
     output_factor : float
         Photons of the real tube per photon of the model.
-    voxel_map, extend_mm, block, progress
+    voxel_map, extend_mm, block, forcing, progress
         As for :func:`simulate`.
 
     Returns
@@ -239,6 +241,7 @@ def simulate_projection(
         block=block,
         progress=progress,
         where=where,
+        engine=Engine(forcing=forcing),
     )
     through_air = np.exp(
         -mass_attenuation("air", energy)[0] * AIR_DENSITY_G_CM3 * np.nan_to_num(entrance) / 10.0

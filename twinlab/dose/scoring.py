@@ -136,6 +136,7 @@ def scored_dose(
         "fluorescence": int(engine.fluorescence),
         "doppler": int(engine.doppler),
         "splitting": int(engine.splitting),
+        "forcing": int(engine.forcing),
         "phantom": str(phantom.attrs.get("name", "")),
         "emitted_kev": emitted,
         "deposited_kev": deposited,

@@ -12,6 +12,7 @@ from twinlab.kernels.philox import key
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.kernels.transport_batch import N_SCALAR, follow
 from twinlab.kernels.transport_data import ENERGY_UNIT_KEV, SQUARE_UNIT, Grid, Source, Tables
+from twinlab.kernels.transport_forcing import run_forcing
 from twinlab.kernels.transport_splitting import Splitting, steps
 from twinlab.schema import refuse
 
@@ -61,6 +62,7 @@ def run(
     voxel_map: bool = False,
     estimator: str = "collision",
     splitting: Splitting | None = None,
+    forcing: bool = False,
     batch: int = 1_000_000,
     progress: Callable[[int], Any] | None = None,
 ) -> Tally:
@@ -88,6 +90,9 @@ def run(
     splitting : Splitting, optional
         Split photons beyond the beam, which favours organs far from it. The energies emitted, escaped and
         deposited then balance on average only.
+    forcing : bool
+        Let every photon that meets the grid collide there, by the weight of doing so: for targets that most photons
+        would fly through. Energies balance to rounding.
     batch : int
         Histories between two calls of ``progress``.
     progress : callable, optional
@@ -101,7 +106,8 @@ def run(
     Raises
     ------
     InputError
-        Fewer than one history, an unknown estimator, track lengths among solids, or splitting with either.
+        Fewer than one history, an unknown estimator, track lengths among solids, or splitting or forcing with either
+        or together.
     """
     if histories < 1:
         refuse("transport: histories", "1 or more", histories)
@@ -111,6 +117,12 @@ def run(
         refuse("transport: track_length", "a grid of voxels (solids score fluence)", "solids")
     if splitting is not None and (estimator != "collision" or int(grid.kind[0]) != 0):
         refuse("transport: splitting", "collisions scored in a grid of voxels", f"{estimator} or solids")
+    if forcing and (estimator != "collision" or int(grid.kind[0]) != 0 or splitting is not None):
+        refuse(
+            "transport: forcing",
+            "collisions scored in a grid of voxels, no splitting",
+            f"{estimator} or solids",
+        )
     rule = steps(splitting)
     k0, k1 = key(seed)
     voxel = np.zeros((grid.voxel.size if voxel_map else 1, 2), np.int64)
@@ -120,21 +132,28 @@ def run(
     done = 0
     while done < histories:
         count = min(batch, histories - done)
+        first = first_history + done
         with one_parallel_region():
-            parts = _run(
-                first_history + done,
-                count,
-                k0,
-                k1,
-                grid,
-                tables,
-                source,
-                n_region,
-                estimator == "track_length",
-                voxel_map,
-                voxel.reshape(-1),
-                rule,
-            )
+            if forcing:
+                scores = run_forcing(
+                    first, count, k0, k1, grid, tables, source, n_region, voxel_map, voxel.reshape(-1)
+                )
+                parts = (*scores, 0)
+            else:
+                parts = _run(
+                    first,
+                    count,
+                    k0,
+                    k1,
+                    grid,
+                    tables,
+                    source,
+                    n_region,
+                    estimator == "track_length",
+                    voxel_map,
+                    voxel.reshape(-1),
+                    rule,
+                )
         energy += parts[0]
         region += parts[1]
         fluence += parts[2]
