@@ -8,7 +8,7 @@ import xarray as xr
 from numba import set_num_threads
 
 from twinlab.cardiac import electro
-from twinlab.cardiac.electro.stepping import _aligned
+from twinlab.cardiac.electro.loops import aligned
 from twinlab.cardiac.electro.tissue import excitable
 from twinlab.kernels import heart_lines, heart_stencil
 from twinlab.schema import InputError
@@ -166,5 +166,5 @@ def test_unusable_input_is_refused(change, settings, says):
 
 
 def test_aligned_box_is_found_only_where_it_is_one():
-    assert _aligned(excitable(_slab())) is not None
-    assert _aligned(excitable(_slab(fibre=(1.0, 1.0, 0.0)))) is None
+    assert aligned(excitable(_slab())) is not None
+    assert aligned(excitable(_slab(fibre=(1.0, 1.0, 0.0)))) is None

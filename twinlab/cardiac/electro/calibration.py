@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from twinlab.cardiac.electro.stepping import Mass, run
+from twinlab.cardiac.electro.loops import Mass
+from twinlab.cardiac.electro.stepping import run
 from twinlab.cardiac.electro.stimuli import box_stimulus
 from twinlab.cardiac.electro.tissue import Conductivity, excitable, slab
 from twinlab.schema import refuse

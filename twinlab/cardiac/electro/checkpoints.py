@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from twinlab.cardiac.electro.stepping import State
+from twinlab.cardiac.electro.loops import State
 from twinlab.kernels.heart_marks import Marks
 from twinlab.schema import refuse
 

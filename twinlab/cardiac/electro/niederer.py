@@ -11,7 +11,8 @@ import numpy as np
 import xarray as xr
 from scipy.interpolate import RegularGridInterpolator
 
-from twinlab.cardiac.electro.stepping import Mass, Solver, run
+from twinlab.cardiac.electro.loops import Mass, Solver
+from twinlab.cardiac.electro.stepping import run
 from twinlab.cardiac.electro.stimuli import box_stimulus
 from twinlab.cardiac.electro.tissue import NIEDERER, excitable, slab
 from twinlab.schema import label

@@ -11,9 +11,11 @@ import xarray as xr
 from twinlab.cardiac.electro.cells import find_cell
 from twinlab.cardiac.electro.checkpoints import digest, load_state, save_state
 from twinlab.cardiac.electro.lead_field import electrode_weights
-from twinlab.cardiac.electro.stepping import FALL_MV, RISE_MV, Mass, Solver, State, run
+from twinlab.cardiac.electro.loops import Mass, Solver, State
+from twinlab.cardiac.electro.stepping import FALL_MV, RISE_MV, run
 from twinlab.cardiac.electro.stimuli import Stimulus
 from twinlab.cardiac.electro.tissue import NIEDERER, Conductivity, Tissue, excitable
+from twinlab.kernels.device import Device
 from twinlab.schema import label, refuse
 
 Point = tuple[float, float, float]
@@ -43,6 +45,7 @@ def monodomain(
     until_active: bool = False,
     checkpoint: str | Path | None = None,
     checkpoint_every_ms: float = 50.0,
+    device: Device = "cpu",
     progress: bool = False,
 ) -> xr.Dataset:
     """Propagation of the action potential through a heart on voxels.
@@ -86,6 +89,8 @@ def monodomain(
         File that keeps the state; a run with the same settings goes on from it, also to a later ``end_ms``.
     checkpoint_every_ms : float
         Simulated time between writes.
+    device : str
+        "cpu", "cuda" or "auto". On CUDA diffusion is always solved by conjugate gradients.
     progress : bool
         Say the expected time, then show a bar.
 
@@ -163,6 +168,7 @@ def monodomain(
         end_ms=end_ms,
         mass=mass,
         solver=solver,
+        device=device,
         sample=sample if len(watched) or len(weights) else None,
         sample_ms=sample_ms,
         rise_mv=rise_mv,

@@ -9,60 +9,23 @@ from __future__ import annotations
 
 import time as clock
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from twinlab.cardiac.electro.cells import check_step, find_cell, tables_for
+from twinlab.cardiac.electro.loops import Mass, Solver, State, fresh_state, make_loops
 from twinlab.cardiac.electro.stimuli import Stimulus
 from twinlab.cardiac.electro.tissue import Tissue, kinds
-from twinlab.kernels import heart_cells, heart_lines, heart_marks, heart_stencil
+from twinlab.kernels import heart_cells
+from twinlab.kernels.device import Device
 from twinlab.schema import InputError, refuse
 
-Mass = Literal["consistent", "half", "lumped"]
-Solver = Literal["auto", "lines", "cg"]
-SHARES = {"consistent": 1.0, "half": 0.5, "lumped": 0.0}
 RISE_MV, FALL_MV = 0.0, -70.0
 COARSEST = (
     6.0  # voxel side over sqrt(slowest diffusivity * 1 ms): beyond, a front stops or crawls by the grid
 )
-MOST_ITERATIONS = 200
-
-
-@dataclass
-class State:
-    """All that a run needs to go on."""
-
-    step: int
-    v: np.ndarray
-    y: np.ndarray
-    awake: np.ndarray
-    rest_v: np.ndarray
-    rest_y: np.ndarray
-    old: np.ndarray
-    marks: heart_marks.Marks
-    increment: np.ndarray
-    samples: list[np.ndarray] = field(default_factory=list)
-    iterations: int = 0
-
-
-def fresh_state(model: int, n: int) -> State:
-    """State of a resting muscle of so many nodes."""
-    module = heart_cells.MODELS[model]
-    size = n + 2 * heart_stencil.MARGIN
-    return State(
-        0,
-        np.full(size, module.REST_MV),
-        np.repeat(module.REST[:, None], n, axis=1),
-        np.zeros(n, np.uint8),
-        np.full(3, module.REST_MV),
-        np.repeat(module.REST[:, None], 3, axis=1),
-        np.full(n, module.REST_MV),
-        heart_marks.marks(n),
-        np.zeros(size, np.float32),
-    )
 
 
 def check_resolution(muscle: Tissue, *, where: str) -> float:
@@ -89,68 +52,6 @@ def check_resolution(muscle: Tissue, *, where: str) -> float:
     return float(ratio)
 
 
-def _aligned(muscle: Tissue) -> np.ndarray | None:
-    """Diffusivities along x, y, z where the muscle is a full box of one tensor along the axes, else None."""
-    if not (muscle.weight == 1.0).all():
-        return None
-    t = muscle.tensor.reshape(-1, 6)
-    if np.ptp(t, axis=0).max() > 1e-6 * t.max() or np.abs(t[:, 3:]).max() > 1e-6 * t.max():
-        return None
-    return t[0, :3].astype(float)
-
-
-def diffusion(
-    muscle: Tissue, dt_ms: float, mass: Mass, solver: Solver, tolerance_mv: float, *, where: str
-) -> tuple[str, Callable[[State], int]]:
-    """Chosen solver and its step of diffusion, which returns its iterations.
-
-    Raises
-    ------
-    InputError
-        Unknown names, or line solves for what is no even box with the consistent mass.
-    """
-    if mass not in SHARES:
-        refuse(f"{where}: mass", "'consistent', 'half' or 'lumped'", repr(mass))
-    box = _aligned(muscle) if mass == "consistent" else None
-    if solver not in ("auto", "lines", "cg") or (solver == "lines" and box is None):
-        refuse(f"{where}: solver", "'auto', 'cg', or 'lines' for an even box along the axes", repr(solver))
-    margin = slice(heart_stencil.MARGIN, -heart_stencil.MARGIN)
-    if box is not None and solver != "cg":
-        shape = tuple(s + 1 for s in muscle.weight.shape)
-        lines = tuple(
-            heart_lines.line(n, dt_ms * d / muscle.h_mm**2) for n, d in zip(shape, box[::-1], strict=True)
-        )
-
-        def by_lines(state: State) -> int:
-            heart_lines.diffuse_box(state.v[margin].reshape(shape), lines)  # type: ignore[arg-type]
-            return 0
-
-        return "lines", by_lines
-    parts = heart_stencil.assemble(
-        muscle.number,
-        muscle.nodes,
-        muscle.tensor / np.float32(muscle.h_mm**2),
-        muscle.weight,
-        SHARES[mass],
-    )
-    operators = heart_stencil.stencil(*parts, dt_ms)
-    work = heart_stencil.work(len(muscle.nodes))
-
-    def by_gradients(state: State) -> int:
-        mine = work._replace(delta=state.increment)
-        count, residual = heart_stencil.diffuse(
-            state.v, operators, mine, tolerance=tolerance_mv, most=MOST_ITERATIONS
-        )
-        if not residual <= tolerance_mv:
-            raise InputError(
-                f"{where}: expected the diffusion solve to reach {tolerance_mv:g} mV; got {residual:g} mV after "
-                f"{count} iterations (shorter dt_ms, or a look at the voxels' conductivities)"
-            )
-        return count
-
-    return "cg", by_gradients
-
-
 def run(
     muscle: Tissue,
     *,
@@ -160,6 +61,7 @@ def run(
     end_ms: float,
     mass: Mass = "consistent",
     solver: Solver = "auto",
+    device: Device = "cpu",
     sample: Callable[[np.ndarray], np.ndarray] | None = None,
     sample_ms: float = 1.0,
     rise_mv: float = RISE_MV,
@@ -194,15 +96,31 @@ def run(
     n = len(muscle.nodes)
     kind_of = kinds(muscle, kind, where=where)
     tables = tables_for(model, dt_ms)
-    named, diffuse = diffusion(muscle, dt_ms, mass, solver, tolerance_mv, where=where)
     sources = [(s, s.nodes(muscle)) for s in stimuli]
     state = state or fresh_state(model, n)
-    v = state.v[heart_stencil.MARGIN : -heart_stencil.MARGIN]
+    loops = make_loops(
+        muscle,
+        model,
+        state,
+        kind_of,
+        tables,
+        dt_ms=dt_ms,
+        mass=mass,
+        solver=solver,
+        device=device,
+        where=where,
+    )
     every, keep = max(1, round(sample_ms / dt_ms)), max(1, round(save_every_ms / dt_ms))
     steps = round(end_ms / dt_ms)
     if sample is not None and not state.samples:
-        state.samples.append(sample(v))
-    facts: dict[str, Any] = {"nodes": n, "dt_ms": dt_ms, "solver": named, "mass": mass, "h_mm": muscle.h_mm}
+        state.samples.append(sample(loops.potential()))
+    facts: dict[str, Any] = {
+        "nodes": n,
+        "dt_ms": dt_ms,
+        "solver": loops.name,
+        "mass": mass,
+        "h_mm": muscle.h_mm,
+    }
     facts |= {"cell": cell, "voxel_over_diffusion_length": ratio, "sleep_mv": sleep_mv}
     began, first = clock.perf_counter(), state.step
     warm = began
@@ -211,14 +129,18 @@ def run(
             now = k * dt_ms
             for s, where_to in sources:
                 if s.start_ms - 1e-9 <= now < s.start_ms + s.duration_ms - 1e-9:
-                    v[where_to[0]] += dt_ms * s.amplitude_mv_per_ms * where_to[1]
+                    loops.stimulate(where_to[0], dt_ms * s.amplitude_mv_per_ms * where_to[1])
             before, rest_y = state.rest_v.copy(), state.rest_y.copy()
             heart_cells.rest_step(model, state.rest_v, state.rest_y, dt_ms, tables)
-            heart_cells.react_all(
-                model, v, state.y, dt_ms, kind_of, state.awake, before, state.rest_v, rest_y, sleep_mv, tables
-            )
-            state.iterations += diffuse(state)
-            bad = heart_marks.mark_all(v, state.old, now, dt_ms, rise_mv, fall_mv, state.marks)
+            loops.react(dt_ms, before, state.rest_v, rest_y, sleep_mv)
+            count, residual = loops.diffuse(tolerance_mv)
+            if not residual <= tolerance_mv:
+                raise InputError(
+                    f"{where}: expected the diffusion solve to reach {tolerance_mv:g} mV; got {residual:g} mV after "
+                    f"{count} iterations at {now:.3f} ms (shorter dt_ms, or a look at the conductivities)"
+                )
+            state.iterations += count
+            bad = loops.mark(now, dt_ms, rise_mv, fall_mv, k % 50 == 0 or k == steps - 1)
             if bad:
                 raise InputError(
                     f"{where}: expected finite potentials; got {bad} nodes out of range at {now:.3f} ms (a shorter "
@@ -226,8 +148,9 @@ def run(
                 )
             state.step = k + 1
             if state.step % every == 0 and sample is not None:
-                state.samples.append(sample(v))
+                state.samples.append(sample(loops.potential()))
             if state.step % keep == 0 and save is not None:
+                loops.store()
                 save(state)
             if k == first:
                 warm = clock.perf_counter()  # the first step compiles
@@ -237,9 +160,12 @@ def run(
                     tqdm.write(
                         f"{where}: {n} nodes, {steps} steps, about {facts['estimated_s']:.0f} s at most"
                     )
-            if until_active and state.step % 50 == 0 and not np.isnan(state.marks.first_up).any():
-                break
+            if until_active and state.step % 50 == 0:
+                loops.store()
+                if not np.isnan(state.marks.first_up).any():
+                    break
             bar.update()
+    loops.store()
     facts |= {"end_ms": state.step * dt_ms, "seconds": clock.perf_counter() - began}
     facts |= {"iterations_per_step": state.iterations / max(1, state.step)}
     return state, facts
