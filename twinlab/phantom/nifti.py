@@ -43,7 +43,7 @@ def read_image(path: str | Path) -> xr.DataArray:
     return label("hu", values, coords)
 
 
-def read_labels(path: str | Path, *, like: xr.DataArray) -> np.ndarray:
+def read_labels(path: str | Path, *, like: xr.DataArray, cropped: bool = False) -> np.ndarray:
     """Label map on the very grid of an image.
 
     Parameters
@@ -51,6 +51,9 @@ def read_labels(path: str | Path, *, like: xr.DataArray) -> np.ndarray:
     path : str or path
     like : DataArray, dims (z, y, x)
         The image.
+    cropped : bool
+        Also take a map on another extent of the image's grid (one of the two was cropped): cut to the image, 0 where
+        it has no voxel.
 
     Returns
     -------
@@ -63,6 +66,8 @@ def read_labels(path: str | Path, *, like: xr.DataArray) -> np.ndarray:
     """
     values, coords = _read(path, where="read_labels")
     ours = {a: like[a].values for a in "zyx"}
+    if cropped:
+        values, coords = _cut_to(values, coords, ours)
     if not _same_grid(coords, ours):
         refuse(
             f"read_labels({path})", f"labels on the image's grid, {_grid(ours)}", f"labels on {_grid(coords)}"
@@ -164,6 +169,31 @@ def _same_grid(one: Mapping[str, np.ndarray], two: Mapping[str, np.ndarray]) -> 
         if np.abs(a - b).max() > GRID_TOLERANCE * step:
             return False
     return True
+
+
+def _cut_to(
+    values: np.ndarray, coords: dict[str, np.ndarray], ours: dict[str, np.ndarray]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Values on our extent of a grid that both share, zeros where they have none; unchanged when they share none."""
+    target, source = [], []
+    for axis in "zyx":
+        theirs, mine = coords[axis], ours[axis]
+        if theirs.size < 2 or mine.size < 2:
+            return values, coords
+        step = mine[1] - mine[0]
+        shift = (theirs[0] - mine[0]) / step
+        whole = round(shift)
+        drift = abs(theirs[1] - theirs[0] - step) * max(theirs.size, mine.size)
+        if abs(shift - whole) > GRID_TOLERANCE or drift > GRID_TOLERANCE * step:
+            return values, coords
+        low, high = max(0, whole), min(mine.size, whole + theirs.size)
+        if low >= high:
+            return values, coords
+        target.append(slice(low, high))
+        source.append(slice(low - whole, high - whole))
+    out = np.zeros([ours[a].size for a in "zyx"], dtype=values.dtype)
+    out[tuple(target)] = values[tuple(source)]
+    return out, ours
 
 
 def _grid(coords: Mapping[str, np.ndarray]) -> str:

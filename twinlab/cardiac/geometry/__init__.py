@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     submod_attrs={
         "solids": ["SURFACES", "Solid"],
         "idealised": ["biventricular_solid", "idealised_biventricular", "idealised_lv", "lv_solid"],
+        "images": ["heart_from_ct", "heart_from_labels"],
         "meshing": ["mesh_solid"],
         "surfaces": ["cavity_volume"],
         "voxel_twin": ["to_mesh", "to_voxels"],

@@ -114,6 +114,7 @@ def _attempt(solid: Solid, h: float, layers: tuple[int, int]) -> tuple[xr.Datase
     points, tets = stuff(solid, h_mm=h)
     if len(tets) == 0:
         refuse("mesh", "a wall thicker than nothing at this element size", "no element")
+    points, tets = _without_crumbs(points, tets)
     facets = boundary(tets)
     surface = classify(solid, points, facets)
     exact = solid.volumes_ml
@@ -124,6 +125,14 @@ def _attempt(solid: Solid, h: float, layers: tuple[int, int]) -> tuple[xr.Datase
     wall = walls(points, tets, facets, surface)
     figures, failures = _gates(points, tets, facets, surface, wall, inside, layers)
     return assemble(solid, points, tets, facets, surface, wall, figures), failures
+
+
+def _without_crumbs(points: Array, tets: Ints) -> tuple[Array, Ints]:
+    """The mesh without pieces of less than a thousandth of its elements (where a surface grazes the base)."""
+    part = pieces(tets)
+    count = np.bincount(part)
+    used, cells = np.unique(tets[count[part] > 1e-3 * len(tets)], return_inverse=True)
+    return points[used], cells.reshape(-1, 4)
 
 
 def _gates(
@@ -142,7 +151,7 @@ def _gates(
     error = {k: abs(found.get(k, 0.0) / v - 1.0) for k, v in inside.items()}
     muscle = inside[EPICARDIUM] - sum(v for k, v in inside.items() if k != EPICARDIUM)
     error[0] = abs(float(volume.sum()) / 1000.0 / muscle - 1.0)
-    parts = pieces(tets, len(points))
+    parts = int(pieces(tets).max()) + 1
     closed = is_closed_manifold(facets)
     across_lv, across_rv = _layers_across(points, tets, facets, surface, wall)
     figures: dict[str, Any] = {

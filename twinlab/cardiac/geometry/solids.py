@@ -173,6 +173,7 @@ def sampled(values: Array, first_mm: Array, spacing_mm: float) -> LevelSet:
 
     def level(points: Array) -> Array:
         index = ((points - first) / spacing_mm).T[::-1]
-        return ndimage.map_coordinates(values, index, order=1, mode="nearest")
+        found: Array = ndimage.map_coordinates(values, index, order=1, mode="nearest")
+        return found
 
     return level

@@ -89,14 +89,14 @@ def is_closed_manifold(facets: Ints) -> bool:
     return bool(fans == np.unique(facets).size)
 
 
-def pieces(tets: Ints, nodes: int) -> int:
-    """Pieces of a mesh that hang together over faces."""
+def pieces(tets: Ints) -> Ints:
+    """Number of the piece, hanging together over faces, that each tetrahedron belongs to."""
     faces = np.sort(tets[:, FACES].reshape(-1, 3), axis=1)
     order = np.lexsort(faces.T[::-1])
     same = (faces[order[1:]] == faces[order[:-1]]).all(axis=1)
     one, two = order[1:][same] // 4, order[:-1][same] // 4
     graph = sparse.coo_matrix((np.ones(one.size), (one, two)), shape=(len(tets), len(tets)))
-    return int(csgraph.connected_components(graph, directed=False)[0])
+    return np.asarray(csgraph.connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
 def steps_from(tets: Ints, nodes: int, start: NDArray[np.bool_], most: int = 12) -> Ints:
