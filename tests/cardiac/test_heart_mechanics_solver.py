@@ -92,12 +92,15 @@ def test_volume_and_pressure_are_two_sides_of_one_curve(body):
     full = ventricle.volume(8.0, 0.0, steps=3)
     ventricle.commit()
     assert full > 1.2 * empty
-    p, slope = ventricle.pressure(full - 2.0, 0.0)
+    p, slope = ventricle.pressure(full - 2.0, 0.0, exact=True)
     ventricle.rollback()
     assert ventricle.volume_ml == full
     high, low = ventricle.pressure(full - 1.9, 0.0)[0], ventricle.pressure(full - 2.1, 0.0)[0]
-    assert slope == pytest.approx((high - low) / 0.2, rel=5e-3)
-    back = ventricle.pressure(full, 0.0)[0]
+    assert slope == pytest.approx((high - low) / 0.2, rel=1e-4)  # differences over 0.2 ml
+    back, rough = ventricle.pressure(full, 0.0)
+    assert rough == pytest.approx(slope, rel=0.3), (
+        "an older tangent is good enough for Newton of the circulation"
+    )
     assert back == pytest.approx(8.0, rel=1e-7)
     assert p < 8.0
 
@@ -122,9 +125,12 @@ def test_a_beat_builds_pressure_and_restarts(body):
     assert strains["fibre_strain_mean"].values[-1] < -0.01
     assert strains["circumferential_strain_mean"].values[-1] < 0
     assert strains["wall_thickening_mean"].values[-1] > 0.01
-    segments = mechanics.segment_means(body, strains["fibre_strain"])
+    half = np.where(body.point[body.tet[:, :4], 0].mean(1) > 0, 1, 2)
+    segments = mechanics.segment_means(body, strains["fibre_strain"], segment=half)
     assert segments.dims == ("time", "segment")
-    assert np.isfinite(segments.sel(segment=slice(1, 6))).all()
+    # the ventricle is symmetric, its mesh nearly so
+    assert segments.sel(segment=1).values == pytest.approx(segments.sel(segment=2).values, rel=0.2)
+    assert np.isnan(segments.sel(segment=3)).all()
 
 
 def test_strain_of_a_known_deformation(heart, body):
@@ -169,10 +175,10 @@ def test_a_failed_step_is_cut_and_the_load_reached(body, monkeypatch):
     original = steps.newton
     monkeypatch.setattr(steps, "newton", counted)
     assembler = Assembler(body)
-    state = reach(assembler, rest(assembler), pressed(body, 8.0), steps=1)
+    state = reach(assembler, rest(assembler), pressed(body, 12.0), steps=1)
     assert failed
-    assert state.load.pressure_kpa[0] == 8.0
-    gentle = reach(assembler, rest(assembler), pressed(body, 8.0), steps=8)
+    assert state.load.pressure_kpa[0] == 12.0
+    gentle = reach(assembler, rest(assembler), pressed(body, 12.0), steps=8)
     assert state.volume_mm3 == pytest.approx(gentle.volume_mm3, rel=1e-6)
 
 
@@ -225,6 +231,28 @@ def test_histories_that_cannot_be_used_are_refused(body):
         ventricle.pressure(-1.0, 0.0)
     with pytest.raises(InputError, match="closed cavities"):
         mechanics.Ventricle(replace(body, cavities=()), mechanics.Twitch(np.zeros(len(body.tet))))
+
+
+@pytest.mark.slow
+def test_a_heart_of_the_geometry_beats():
+    """Mesh, fibres and coordinates as the geometry makes them, activation on nodes, pressure on the cavity."""
+    from twinlab.cardiac import geometry
+
+    heart = geometry.coordinates(
+        geometry.fibres(geometry.idealised_lv(cavity_ml=110.0, wall_ml=130.0, h_mm=12.0, layers=1))
+    )
+    body = mechanics.body(heart, law=mechanics.guccione(), active=mechanics.ActiveLaw(steepness=6.0))
+    at = mechanics.per_tet(heart, np.linspace(0, 20, heart.sizes["node"]))
+    ventricle = mechanics.Ventricle(body, mechanics.Twitch(at, peak_kpa=60.0), solver="superlu")
+    assert ventricle.volume_ml == pytest.approx(geometry.cavity_volume(heart), rel=1e-6)
+    ventricle.volume(8.0, 0.0, steps=3)
+    ventricle.commit()
+    pressure, slope = ventricle.pressure(ventricle.volume_ml, 60.0)
+    assert pressure > 12
+    assert slope > 0
+    strains = mechanics.strain(body, ventricle.displacement_mm)
+    assert np.isfinite(strains.attrs["longitudinal_strain_mean"])
+    assert np.isfinite(mechanics.segment_means(body, strains["fibre_strain"]).sel(segment=[1, 7, 13])).all()
 
 
 def test_springs_hold_a_free_heart(heart):

@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "ventricle": ["Ventricle"],
         "contraction": ["contract"],
         "unloading": ["unloaded"],
-        "strains": ["segment_means", "segments", "strain"],
+        "strains": ["segment_means", "strain"],
         "benchmark": ["ellipsoid_frame", "land"],
     },
 )

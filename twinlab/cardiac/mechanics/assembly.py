@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -39,6 +40,7 @@ class Assembler:
 
     def __init__(self, body: Body) -> None:
         self.body = body
+        self.kept_step: Any = None  # the last factorised tangent, for the iteration to use again
         n = len(body.tet)
         self.force = np.empty((n, 34))
         self.values = np.zeros(sum(body.pattern.sizes))

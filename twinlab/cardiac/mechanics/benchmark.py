@@ -42,7 +42,7 @@ def land(
     problem : {1, 2, 3}
     refinement : int
         1, 2, 3, ...: the beam has 10 r x 2 r x 2 r cells (240 r^3 tetrahedra), the ellipsoid r cells through the
-        wall, 6 r along and 12 r around (396 tetrahedra for r = 1).
+        wall, 6 r along and 4 + 4 r around (264, 1,656, 5,040 tetrahedra).
     formulation, kappa_kpa : see :func:`twinlab.cardiac.mechanics.body`
     solver : {"auto", "superlu", "pardiso"}
     progress : bool
@@ -107,7 +107,7 @@ def land_body(
             heart, law=guccione(c_kpa=2, b_f=8, b_t=2, b_fs=4), cavities=[5], closed=False, fixed=held, frame=frame,
             formulation=formulation, kappa_kpa=kappa_kpa,
         )  # fmt: skip
-    heart = ellipsoid(cells=(r, 6 * r, 12 * r))
+    heart = ellipsoid(cells=(r, 6 * r, 4 + 4 * r))
     frame = ellipsoid_frame(heart)
     law = (
         guccione(c_kpa=10, b_f=1, b_t=1, b_fs=1) if problem == 2 else guccione(c_kpa=2, b_f=8, b_t=2, b_fs=4)

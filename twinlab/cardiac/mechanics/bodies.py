@@ -97,7 +97,8 @@ def body(
     closed : bool
         The pressure acts on a lid over the rim as well (:class:`twinlab.cardiac.mechanics.cavities.Cavity`).
     fixed : str, bool array (node, 3) or None
-        "base": no displacement there; "base_z": none along z; a mask of the quadratic mesh; None: the springs
+        "base": no displacement there; "base_z": none along z, for a base across z; a mask of the quadratic
+        mesh; None: the springs
         hold it.
     springs : sequence of Springs
     frame : (tet, 14, 3, 3), optional
@@ -194,6 +195,11 @@ def _held(heart: xr.Dataset, fixed: str | np.ndarray | None) -> np.ndarray:
         facet = np.asarray(heart["facet"])[np.asarray(heart["facet_surface"]) == SURFACES["base"]]
         if len(facet) == 0:
             refuse("body", "facets of the base to hold", "none")
+        heights = np.asarray(heart["point"], float)[np.unique(facet), 2]
+        if fixed == "base_z" and np.ptp(heights) > 1e-3:
+            refuse(
+                "body", "a flat base across z for fixed='base_z'", f"heights over {np.ptp(heights):.3g} mm"
+            )
         held[np.unique(facet), 2 if fixed == "base_z" else slice(None)] = True
         return held
     mask = np.asarray(fixed, bool)

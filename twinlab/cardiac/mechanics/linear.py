@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -75,4 +76,5 @@ def _pardiso(matrix: sp.csc_matrix) -> Solve:
     def solve(right: np.ndarray) -> np.ndarray:
         return solver.solve(rows, np.asfortranarray(right))
 
+    weakref.finalize(solve, solver.free_memory, True)  # Pardiso keeps its factors outside of Python
     return solve

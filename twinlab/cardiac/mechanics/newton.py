@@ -15,7 +15,8 @@ RTOL = 1e-8  # forces out of balance against the sum of internal and external on
 VOLUME_RTOL = 1e-9  # of a cavity's volume, far below the 1e-6 that a closed loop's balance asks
 MOST = 25
 HALVINGS = 6
-PATIENCE = 7  # iterations after which the residual must have fallen to a third, or the step is cut
+PATIENCE = 7  # tangents after which the residual must have fallen to a third, or the step is cut
+REUSE = 0.15  # a tangent serves on, even into the next step, while an iteration leaves at most this share
 GROWTH = 2.0  # a full step may let forces grow that much: the volume equations pull elsewhere at first
 
 
@@ -57,8 +58,8 @@ class Load:
 class State:
     """Balance of a body: ``field`` (node, 4) displacement and pressure, cavity pressures and volumes.
 
-    ``compliance`` (cavity, cavity), mm3/kPa, is the derivative of the volumes with respect to the pressures, where
-    it was made on the way.
+    ``iterations`` counts the tangents that were made. ``compliance`` (cavity, cavity), mm3/kPa, is the derivative of
+    the volumes with respect to the pressures by the last tangent, where there was need of one.
     """
 
     field: np.ndarray
@@ -96,11 +97,24 @@ def prepared(
     if matrix is None:
         raise Singular("no tangent of an unusable state")
     solve = factorised(matrix, solver)
-    rows = np.array([assembler.free(residual.gradient[k]) for k in np.flatnonzero(kept)]).reshape(
-        -1, assembler.body.n_free
-    )
+    rows = _rows(assembler, residual, kept)
     columns = np.stack([solve(row) for row in rows], 1) if len(rows) else np.empty((assembler.body.n_free, 0))
-    return _Step(solve, columns, rows)
+    step = _Step(solve, columns, rows)
+    assembler.kept_step = (kept.copy(), solver, step)
+    return step
+
+
+def _rows(assembler: Assembler, residual: Residual, kept: np.ndarray) -> np.ndarray:
+    rows = [assembler.free(residual.gradient[k]) for k in np.flatnonzero(kept)]
+    return np.array(rows).reshape(-1, assembler.body.n_free)
+
+
+def _kept_step(assembler: Assembler, kept: np.ndarray, solver: str) -> _Step | None:
+    """The last tangent of this body, if it was made for the same cavities."""
+    if assembler.kept_step is None:
+        return None
+    before, name, step = assembler.kept_step
+    return step if name == solver and np.array_equal(before, kept) else None
 
 
 def newton(assembler: Assembler, start: State, load: Load, *, solver: str, most: int = MOST) -> State:
@@ -114,7 +128,8 @@ def newton(assembler: Assembler, start: State, load: Load, *, solver: str, most:
     load : Load
     solver : {"superlu", "pardiso"}
     most : int
-        Iterations allowed.
+        Tangents allowed. One that was made for an earlier step is tried first (chord iteration), as long as it
+        makes the residual fall quickly.
 
     Raises
     ------
@@ -136,25 +151,33 @@ def newton(assembler: Assembler, start: State, load: Load, *, solver: str, most:
         gap = np.where(kept, now.volumes_mm3 - load.volume_mm3, 0.0) / sizes
         return np.array([_norm(free[:, :3]), _norm(free[:, 3]) / muscle, np.abs(gap).max(initial=0.0)])
 
-    last = np.inf
-    softness = None
-    history: list[float] = []
-    for iteration in range(most + 1):
-        now, matrix = assembler(field_now, pressure, load.tension_kpa, load.dead_mn, tangent=True)
+    def balance(values: np.ndarray, p: np.ndarray) -> Residual:
+        return assembler(values, p, load.tension_kpa, load.dead_mn, tangent=False)[0]
+
+    step = _kept_step(assembler, kept, solver)
+    stale, last, softness = step is not None, np.inf, None
+    before: float = np.inf
+    built: list[float] = []  # residuals at which the tangent was made
+    now = balance(field_now, pressure)
+    for _ in range(4 * most):
         if not now.usable:
             raise Failed(f"an element is turned inside out (volume ratio {now.lowest:.3g})", last)
         unit = np.array([max(now.scale, 1e-12), 1.0, VOLUME_RTOL / RTOL])  # so that RTOL ends all three
         last = float((sizes_of(now) / unit).max())
         if last <= RTOL:
-            return State(field_now, pressure, now.volumes_mm3, load, iteration, last, softness)
-        history.append(last)
-        if iteration == most or (iteration >= PATIENCE and last > history[iteration - PATIENCE] / 3):
-            break
+            return State(field_now, pressure, now.volumes_mm3, load, len(built), last, softness)
         try:
-            step = prepared(assembler, matrix, now, kept, solver)
+            if step is None or last > REUSE * before:
+                built.append(last)
+                if len(built) > most or (len(built) > PATIENCE and last > built[-1 - PATIENCE] / 3):
+                    break
+                _, matrix = assembler(field_now, pressure, load.tension_kpa, load.dead_mn, tangent=True)
+                step, stale = prepared(assembler, matrix, now, kept, solver), False
+            before = last
             change = -step.solve(assembler.free(now.force))
             more = np.zeros(len(kept))
             if kept.any():
+                step.rows = _rows(assembler, now, kept)
                 softness = step.compliance
                 wanted = (load.volume_mm3 - now.volumes_mm3)[kept] - step.rows @ change
                 more[kept] = np.linalg.solve(softness, wanted)
@@ -162,25 +185,26 @@ def newton(assembler: Assembler, start: State, load: Load, *, solver: str, most:
         except (Singular, np.linalg.LinAlgError) as failure:
             raise Failed(f"the tangent is singular ({failure})", last) from failure
         direction = assembler.spread(change)
-        part, best = 1.0, (np.inf, 0.0)
-        for _ in range(HALVINGS):
-            trial, _ = assembler(
-                field_now + part * direction,
-                pressure + part * more,
-                load.tension_kpa,
-                load.dead_mn,
-                tangent=False,
-            )
+        part = 1.0
+        best: tuple[float, float, Residual | None] = (np.inf, 0.0, None)
+        for _ in range(1 if stale else HALVINGS):
+            trial = balance(field_now + part * direction, pressure + part * more)
             if trial.usable:
-                best = min(best, (float((sizes_of(trial) / unit).max()), part))
-                if best[0] <= GROWTH * last:
+                size = float((sizes_of(trial) / unit).max())
+                if size < best[0]:
+                    best = (size, part, trial)
+                if size <= GROWTH * last:
                     break
             part *= 0.5
-        if not np.isfinite(best[0]):
+        if stale and best[0] > last:
+            step, before = None, np.inf  # the old tangent leads nowhere: make a new one here
+            continue
+        if best[2] is None:
             raise Failed("every shortened step turns an element inside out", last)
         field_now = field_now + best[1] * direction
         pressure = pressure + best[1] * more
-    raise Failed(f"no balance after {iteration} iterations", last)
+        now, stale = best[2], True
+    raise Failed(f"no balance with {len(built)} tangents", last)
 
 
 def _norm(values: np.ndarray) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from twinlab.cardiac.geometry import aha_segments
 from twinlab.cardiac.mechanics.bodies import Body
 from twinlab.schema import label, refuse
 
@@ -85,40 +86,27 @@ def directions(body: Body) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return wall, along, np.cross(wall, along)
 
 
-def segments(body: Body, *, start_rad: float = 0.0) -> np.ndarray:
-    """Number of the American Heart Association segment (tet,), 1 to 17.
-
-    The base, middle and apical thirds of ``apicobasal`` between 0.1 and 1 have six, six and four segments in the
-    direction of ``rotational``, counted from ``start_rad``; below 0.1 is segment 17.
-
-    References
-    ----------
-    Cerqueira et al. 2002, Circulation 105, 539.
-    """
-    heart = body.heart
-    if "apicobasal" not in heart or "rotational" not in heart:
-        refuse("segments", "apicobasal and rotational coordinates", sorted(map(str, heart)))
-    corner = body.tet[:, :4]
-    height = heart["apicobasal"].values[corner].mean(1)
-    angle = heart["rotational"].values[corner]
-    turn = np.mod(np.arctan2(np.sin(angle).mean(1), np.cos(angle).mean(1)) - start_rad, 2 * np.pi) / (
-        2 * np.pi
-    )
-    six, four = np.floor(turn * 6).astype(int) % 6, np.floor(turn * 4).astype(int) % 4
-    number = np.where(height > 0.7, 1 + six, np.where(height > 0.4, 7 + six, 13 + four))
-    return np.where(height < 0.1, 17, number)
-
-
-def segment_means(body: Body, values: Any, *, start_rad: float = 0.0) -> xr.DataArray:
+def segment_means(body: Body, values: Any, *, segment: Any = None) -> xr.DataArray:
     """Mean by volume of values (tet,) or (time, tet) in each of the 17 segments.
+
+    Parameters
+    ----------
+    body : Body
+    values : (tet,) or (time, tet)
+    segment : (tet,), optional
+        Segment of each tetrahedron, 1 to 17; else that of :func:`twinlab.cardiac.geometry.aha_segments`.
 
     Returns
     -------
     DataArray, dims (time, segment) or (segment,)
         NaN where a segment has no tetrahedra.
     """
-    number, volume = segments(body, start_rad=start_rad), body.measure.sum(1)
-    array = np.asarray(values, float)
+    number = np.asarray(aha_segments(body.heart) if segment is None else segment)
+    array, volume = np.asarray(values, float), body.measure.sum(1)
+    if number.shape != volume.shape or array.shape[-1] != len(volume):
+        refuse(
+            "segment_means", f"values and segments of {len(volume)} tetrahedra", (array.shape, number.shape)
+        )
     member = (number[:, None] == np.arange(1, 18)) * volume[:, None]
     with np.errstate(invalid="ignore"):
         means = array @ member / member.sum(0)
