@@ -1,4 +1,8 @@
-"""Pictures of the heart in three dimensions, drawn off the screen."""
+"""Pictures of the heart in three dimensions, drawn off the screen.
+
+A heart that knows its base and septum (attrs ``base_normal``, ``septum_direction``) is drawn upright: base up, septum
+to the left of the picture.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,10 @@ from twinlab.schema import refuse
 
 PIXELS = (720, 640)
 VIEWS = {
-    "front": ((0.0, -1.0, 0.0), (0.0, 0.0, 1.0)),
+    "front": ((0.0, -1.0, 0.15), (0.0, 0.0, 1.0)),
     "left": ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0)),
     "back": ((0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
-    "oblique": ((0.6, -0.75, 0.35), (0.0, 0.0, 1.0)),
+    "oblique": ((0.35, -0.85, 0.4), (0.0, 0.0, 1.0)),
 }
 
 
@@ -43,7 +47,7 @@ def hearts(
     label : str
         Of the colour scale, with the unit in brackets.
     view : {"front", "left", "back", "oblique"}
-        From where, in the patient's system.
+        From where, in the heart's own frame.
     opened : bool
         Cut along the middle of the base, so that the walls are seen.
     limits : (low, high), optional
@@ -112,6 +116,8 @@ def _picture(
     cmap: str,
     points: np.ndarray | None,
 ) -> np.ndarray:
+    turn = _upright(heart)
+    heart = _turned(heart, turn)
     with _scene(view) as (pv, plotter):
         grid = _grid(pv, heart)
         by_node = field.size == grid.n_points
@@ -127,7 +133,7 @@ def _picture(
             ambient=0.25,
         )
         if points is not None:
-            balls = pv.PolyData(np.atleast_2d(np.asarray(points, float))).glyph(
+            balls = pv.PolyData(np.atleast_2d(np.asarray(points, float)) @ turn.T).glyph(
                 geom=pv.Sphere(radius=0.03 * grid.length), orient=False, scale=False
             )
             plotter.add_mesh(balls, color="#D55E00")
@@ -135,6 +141,7 @@ def _picture(
 
 
 def _strokes(heart: xr.Dataset, surfaces: Sequence[int], every_mm: float, view: str) -> np.ndarray:
+    heart = _turned(heart, _upright(heart))
     with _scene(view) as (pv, plotter):
         facet = heart["facet"].to_numpy()
         chosen = np.isin(heart["facet_surface"].to_numpy(), surfaces)
@@ -187,6 +194,22 @@ def helix_angle(
     return np.asarray(np.degrees(np.arctan2(y * np.sign(x), np.abs(x))))
 
 
+def _upright(heart: xr.Dataset) -> np.ndarray:
+    """Rotation into the heart's own frame: z to the base, -x to the septum."""
+    if "base_normal" not in heart.attrs or "septum_direction" not in heart.attrs:
+        return np.eye(3)
+    up = np.asarray(heart.attrs["base_normal"], float)
+    left = np.asarray(heart.attrs["septum_direction"], float)
+    left = left - up * (left @ up)
+    left /= np.linalg.norm(left)
+    return np.stack([-left, np.cross(up, -left), up])
+
+
+def _turned(heart: xr.Dataset, turn: np.ndarray) -> xr.Dataset:
+    names = [name for name in ("point", "fibre") if name in heart]
+    return heart.assign({name: heart[name].copy(data=heart[name].to_numpy() @ turn.T) for name in names})
+
+
 def _owners(tet: np.ndarray, facet: np.ndarray) -> np.ndarray:
     """Tet behind every boundary triangle."""
     faces = np.sort(np.concatenate([np.delete(tet, k, axis=1) for k in range(4)]), axis=1)
@@ -222,8 +245,9 @@ def _grid(pv: Any, heart: xr.Dataset) -> Any:
 
 
 def _across(view: str) -> tuple[float, float, float]:
-    """Normal of the cut: what lies between the eye and the middle goes."""
-    return VIEWS[view][0]
+    """Normal of the cut, which holds the long axis: what lies between the eye and the middle goes."""
+    x, y, _ = VIEWS[view][0]
+    return (0.0, -1.0, 0.0) if abs(y) > abs(x) and y < 0 else (x, y, 0.0)
 
 
 def _shot(plotter: Any) -> np.ndarray:
