@@ -80,6 +80,20 @@ def test_core_blocks_and_border_delays():
     np.testing.assert_allclose(delay, 2.0 / 0.2 - 2.0 / 0.6, rtol=0.05)
 
 
+def test_fast_endocardial_layer():
+    """A whole slab inside the layer: all times shorter by the factor; without ``transmural`` refused."""
+    voxels = electro.slab((6.0, 2.0, 1.0), 0.5)
+    start = [electro.Source((0.25, 0.25, 0.25))]
+    plain = electro.eikonal(voxels, sources=start).activation_time
+    with pytest.raises(InputError, match="transmural"):
+        electro.eikonal(voxels, sources=start, endocardial_factor=2.0)
+    fast = electro.eikonal(
+        voxels.assign(transmural=0.0 * voxels.wall), sources=start, endocardial_factor=2.0
+    ).activation_time
+    # no straight rays around a source inside the layer: 5 % of the discretisation
+    np.testing.assert_allclose(fast.values[:, :, 6:], plain.values[:, :, 6:] / 2.0, rtol=0.08)
+
+
 def test_eikonal_against_monodomain():
     """Same slab, velocities of planar waves on the monodomain's grid: 10 % of the longest time in the mean square.
 

@@ -68,8 +68,8 @@ def locate(voxels: xr.Dataset, entry: Entry) -> tuple[float, float, float]:
     inside = np.asarray(voxels["wall"]) > 0
     if "ventricle" in voxels:
         inside &= np.asarray(voxels["ventricle"]) == entry.ventricle
-    elif entry.ventricle == 1:
-        inside &= np.asarray(voxels["wall"]) == 3
+    else:
+        inside &= (np.asarray(voxels["wall"]) == 3) == (entry.ventricle == 1)
     if not inside.any():
         refuse("locate", f"muscle of ventricle {entry.ventricle}", "none")
     turn = np.asarray(voxels["rotational"], dtype=float) - entry.rotational_rad

@@ -39,6 +39,8 @@ def eikonal(
     velocity: Velocity = Velocity(),  # noqa: B008 (immutable)
     border: float = 0.5,
     core: float = 0.0,
+    endocardial_factor: float = 1.0,
+    endocardial_depth: float = 0.2,
 ) -> xr.Dataset:
     """Activation times of a front that moves with given velocities along and across the fibres.
 
@@ -53,6 +55,9 @@ def eikonal(
     velocity : Velocity
     border, core : float
         Factor on the velocity in border zone and core of a scar; 0 lets no front pass.
+    endocardial_factor, endocardial_depth : float
+        Factor on the velocity in the inner share of the wall (by ``transmural``): a fast layer stands for the
+        Purkinje network. 2 to 3 is usual; 1 has none.
 
     Returns
     -------
@@ -72,6 +77,7 @@ def eikonal(
     ----------
     Franzone P C, Guerri L 1993, Math. Models Methods Appl. Sci. 3, 597 (eikonal model of the heart).
     Fu Z, Kirby R M, Whitaker R T 2013, SIAM J. Sci. Comput. 35, C473 (local solve on simplices, anisotropy).
+    Lee A W C et al. 2019, J. Cardiovasc. Electrophysiol. 30, 2693 (fast endocardial layer).
     Bornemann F, Rasch C 2006, Comput. Vis. Sci. 9, 57 (Hopf-Lax update).
     """
     h, first, muscle = voxel_grid(voxels, where="eikonal")
@@ -82,6 +88,17 @@ def eikonal(
         refuse("eikonal: sources", "one or more", "none")
     scale = scar_scale(voxels, border, core)
     live = muscle & (scale > 0)
+    even = scale == 1.0
+    if endocardial_factor != 1.0:
+        if "transmural" not in voxels or not endocardial_factor > 0:
+            refuse(
+                "eikonal: endocardial_factor",
+                "a positive factor and voxels with 'transmural'",
+                endocardial_factor,
+            )
+        layer = np.asarray(voxels["transmural"], dtype=float) <= endocardial_depth
+        scale = np.where(layer, scale * endocardial_factor, scale)
+        even = even & ~layer
     # the metric is the inverse of the tensor: inverse squares along, across and normal
     inverse = [None if s is None else float(s) ** -2 for s in velocity]
     metric = fibre_tensor(voxels, muscle, *inverse, where="eikonal")  # type: ignore[arg-type]
@@ -93,7 +110,7 @@ def eikonal(
     neighbour = number[around[..., 0], around[..., 1], around[..., 2]]
     times = np.full(len(place), heart_eikonal.FAR)
     centres = place[:, ::-1] * h + np.asarray(first)
-    healthy = scale[live] == 1.0
+    healthy = even[live]
     for k, s in enumerate(sources):
         _begin(times, centres, g / h**2, healthy, s, h, f"eikonal: source {k}")
     orders = np.stack(

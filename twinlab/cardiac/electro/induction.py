@@ -10,6 +10,7 @@ import xarray as xr
 
 from twinlab.cardiac.electro.propagation import monodomain
 from twinlab.cardiac.electro.stimuli import Stimulus
+from twinlab.cardiac.electro.tissue import excitable
 from twinlab.schema import refuse
 
 RETURNS = 2  # activations of one place after S2: the second cannot come from S2 itself
@@ -46,9 +47,9 @@ def induce(
     Returns
     -------
     Dataset
-        As of the monodomain run, with attributes ``reentry`` (bool), ``returned_share`` (of the muscle that was
-        active twice or more after S2), ``captured`` (S2 activated anything) and ``sustained`` (active in the last
-        fifth of the time watched).
+        As of the monodomain run, with attributes ``reentry`` (bool), ``returned_share`` (of the muscle outside
+        S2 that was active twice or more after it), ``captured`` (S2 activated anything) and
+        ``sustained`` (active in the last fifth of the time watched).
 
     Raises
     ------
@@ -67,7 +68,7 @@ def induce(
     muscle = np.isfinite(run["activation_time"].values)
     extra = run["beat_count"].values - beats
     last = run["last_activation_time"].values
-    came_back = muscle & (extra >= RETURNS)
+    came_back = muscle & (extra >= RETURNS) & ~_reached(voxels, s2, settings)
     run.attrs |= {
         "s2_ms": second,
         "captured": bool((last[muscle] > second).any()),
@@ -76,6 +77,15 @@ def induce(
         "sustained": bool((last[muscle] > end - 0.2 * watch_ms).any()),
     }
     return run
+
+
+def _reached(voxels: xr.Dataset, s2: Stimulus, settings: dict[str, Any]) -> np.ndarray:
+    """Voxels that S2 lifts itself: where it meets refractory muscle it counts as a beat before the first wave."""
+    names = ("conductivity", "chi_per_mm", "cm_uf_per_mm2", "border", "core")
+    muscle = excitable(voxels, where="induce", **{k: settings[k] for k in names if k in settings})
+    lifted = np.zeros(len(muscle.nodes))
+    lifted[s2.nodes(muscle)[0]] = 1.0
+    return np.nan_to_num(muscle.to_voxels(lifted)) > 0
 
 
 def scan_coupling(
