@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from twinlab.cardiac.electro.loops import Mass
-from twinlab.cardiac.electro.stepping import run
+from twinlab.cardiac.electro.stepping import COARSEST, run
 from twinlab.cardiac.electro.stimuli import box_stimulus
 from twinlab.cardiac.electro.tissue import Conductivity, excitable, slab
 from twinlab.schema import refuse
@@ -120,7 +120,8 @@ def conductivity_for(
     """
     if not velocity_mm_per_ms > 0:
         refuse("conductivity_for: velocity_mm_per_ms", "a positive velocity", velocity_mm_per_ms)
-    guess = chi_per_mm * cm_uf_per_mm2 * (velocity_mm_per_ms / 1.75) ** 2
+    least = 1.01 * (h_mm / COARSEST) ** 2  # diffusivity in mm2/ms that the grid still carries
+    guess = chi_per_mm * cm_uf_per_mm2 * max((velocity_mm_per_ms / 1.75) ** 2, least)
     power = 2.0
     last: tuple[float, float] | None = None
     for _ in range(12):
