@@ -20,8 +20,7 @@ def tetrahedron_rule() -> tuple[np.ndarray, np.ndarray]:
 
     References
     ----------
-    Walkington 2000, "Quadrature on simplices of arbitrary dimension"; the constants are solved from the
-    moment equations in the tests.
+    Walkington 2000, "Quadrature on simplices of arbitrary dimension"; checked in the tests against the moments.
     """
     rows, weights = [], []
     for a, w in (
