@@ -92,21 +92,24 @@ def _sheet(side, h):
 
 @pytest.mark.slow
 def test_crossed_stimuli_induce_reentry_and_late_ones_do_not():
-    """Planar S1, S2 over a quarter of a sheet in its tail: a rotor; S2 long after recovery: one more wave only."""
-    h, side = 0.6, 60.0
+    """Planar S1, S2 over a quarter of a sheet in its tail: a rotor; S2 long after recovery: one more wave only.
+
+    At 0.15 m/s the wave of 270 ms is 40 mm long and fits into 60 mm; the tail is in the middle 465 ms after S1.
+    """
+    h, side = 0.5, 60.0
     voxels = _sheet(side, h)
-    sigma = electro.conductivity_for(0.25, h, dt_ms=0.1, cell="bueno_epi")
+    sigma = electro.conductivity_for(0.15, h, dt_ms=0.1, cell="bueno_epi")
     settings = {
         "cell": "bueno_epi",
         "dt_ms": 0.1,
         "conductivity": electro.Conductivity(sigma, sigma),
         "s1": electro.box_stimulus((-1, -1, -1), (2.0, side + 1, 2)),
         "s2": electro.box_stimulus((-1, -1, -1), (side / 2, side / 2, 2)),
-        "watch_ms": 700.0,
     }
-    runs = electro.scan_coupling(voxels, [330.0, 350.0, 370.0], **settings)
+    runs = electro.scan_coupling(voxels, [465.0], watch_ms=700.0, **settings)
     assert runs[-1].attrs["reentry"]
-    late = electro.induce(voxels, coupling_ms=600.0, **{**settings, "watch_ms": 500.0})
+    assert runs[-1].attrs["sustained"]
+    late = electro.induce(voxels, coupling_ms=800.0, watch_ms=500.0, **settings)
     assert late.attrs["captured"]
     assert not late.attrs["reentry"]
 
