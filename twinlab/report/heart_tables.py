@@ -19,14 +19,16 @@ from twinlab.schema import refuse
 _CHAMBERS = ("heart_ventricle_left", "heart_myocardium", "heart_ventricle_right", "heart_atrium_left")
 
 
-def heart_of(patient: Patient, *, h_mm: float, ventricles: Literal["both", "left"] = "both") -> xr.Dataset:
+def heart_of(
+    patient: Patient, *, h_mm: float | None = None, ventricles: Literal["both", "left"] = "both"
+) -> xr.Dataset:
     """Heart mesh with fibres, coordinates and segments of a patient whose labels hold a heart.
 
     Parameters
     ----------
     patient : Patient
-    h_mm : float
-        Edge of the elements.
+    h_mm : float, optional
+        Edge of the elements; default half the right wall.
     ventricles : {"both", "left"}
 
     Returns
@@ -80,7 +82,13 @@ def geometry_rows(heart: xr.Dataset) -> list[dict[str, Any]]:
         for key, (words, unit) in named.items()
         if attrs.get(key) is not None and np.isfinite(float(attrs[key]))
     ]
-    rows.append({"what": "left cavity of the mesh", "value": geometry.cavity_volume(heart, "lv_endocardium"), "unit": "ml"})
+    rows.append(
+        {
+            "what": "left cavity of the mesh",
+            "value": geometry.cavity_volume(heart, "lv_endocardium"),
+            "unit": "ml",
+        }
+    )
     return rows
 
 

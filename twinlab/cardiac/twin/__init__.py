@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "surrogate": ["Surrogate", "design", "fit", "predict"],
         "virtual_heart": ["INPUTS", "VirtualHeart", "beats", "one_beat", "segment_times"],
         "pacing": ["activations", "electrocardiograms", "pacing_sites"],
-        "finite_elements": ["beat_3d"],
+        "finite_elements": ["beat_3d", "fitted_left_ventricle"],
         "reduced": ["Reduced", "predict_curves", "reduce_curves"],
         "scenarios": ["QuickAnswer", "Scenario", "quick_answer", "virtual_cohort", "what_if"],
         "sensitivity": ["sobol"],

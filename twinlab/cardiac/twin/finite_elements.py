@@ -9,6 +9,7 @@ import xarray as xr
 from scipy.spatial.transform import Rotation
 
 from twinlab.cardiac.circulation import ClosedLoop, CoupledError, closed_loop, parameter_set
+from twinlab.cardiac.geometry import aha_segments, lv_solid
 from twinlab.cardiac.mechanics import (
     ActiveLaw,
     Law,
@@ -17,6 +18,8 @@ from twinlab.cardiac.mechanics import (
     Twitch,
     Ventricle,
     body,
+    ellipsoid,
+    ellipsoid_frame,
     guccione,
     per_tet,
     strain,
@@ -28,6 +31,45 @@ ACTIVE = ActiveLaw(across=0.4, steepness=5.0, slack_stretch=0.7)
 """Share of the stress across the fibres and length dependence: settings (docs/methods/heart_twin.md)."""
 
 PERICARDIUM_KPA_PER_MM = 0.2
+
+
+def fitted_left_ventricle(
+    *, cavity_ml: float, wall_ml: float, cells: tuple[int, int, int] = (2, 5, 8)
+) -> tuple[xr.Dataset, np.ndarray]:
+    """Truncated ellipsoid of curved quadratic elements with a patient's volumes, fibres turning from 60 to -60 degrees.
+
+    Parameters
+    ----------
+    cavity_ml, wall_ml : float
+        At end-diastole.
+    cells : (through the wall, from apex to base, around)
+        See :func:`~twinlab.cardiac.mechanics.ellipsoid`.
+
+    Returns
+    -------
+    heart : Dataset
+        With ``aha_segment`` (tet).
+    frame : ndarray (tet, 14, 3, 3)
+        Fibre, sheet and normal for :func:`beat_3d`.
+
+    Raises
+    ------
+    InputError
+        Volumes that no ventricle has.
+    """
+    solid = lv_solid(cavity_ml=cavity_ml, wall_ml=wall_ml)
+    short, long, wall = (float(solid.attrs[k]) for k in ("lv_short_mm", "lv_long_mm", "lv_wall_mm"))
+    base = float(solid.attrs["base_height_mm"])
+    heart = ellipsoid(cells=cells, short_mm=(short, short + wall), long_mm=(long, long + wall), base_mm=base)
+    heart.attrs.update(
+        lv_apex_mm=[0.0, 0.0, -long],
+        base_point_mm=[0.0, 0.0, base],
+        base_normal=[0.0, 0.0, 1.0],
+        septum_direction=[-1.0, 0.0, 0.0],
+    )
+    heart["wall"] = label("wall", np.ones(heart.sizes["tet"], np.uint8))
+    heart["aha_segment"] = aha_segments(heart)
+    return heart, ellipsoid_frame(heart, endo_deg=60.0, epi_deg=-60.0)
 
 
 class Beating:
