@@ -310,11 +310,12 @@ def test_rows_of_rays_and_single_rays_agree(counting):
         assert found.attrs["slow_rays"] <= most_slow * measured.transmission[0].size
         model = _model(measured, ("water", "iodine"))
         precision, at, inverse = np.linalg.inv(measured.correlation), np.empty(2), np.empty((MOST, MOST))
+        work = np.empty((3 + MOST, len(measured.spectra))), np.empty((2 * MOST + 1, MOST))
         for ray in np.random.default_rng(0).integers(0, (8, 2, 256), size=(300, 3)):
             place = (slice(None), *ray)
             assert solve_ray(
                 measured.transmission[place].copy(), measured.quanta[place].copy(), model.mu, model.weight[0],
-                int(ray[2]), precision, at, inverse,
+                int(ray[2]), precision, at, inverse, *work,
             )  # fmt: skip
             off = found["basis_path"].to_numpy()[place] - at
             assert (np.abs(off) < 1e-3 * np.sqrt(np.diagonal(inverse)[:2])).all()

@@ -45,7 +45,8 @@ def _compiled(kernel: Any) -> Any:
         head = f"def {kernel.__name__}("
         assert text.count(head) == text.count("cuda.grid(1)") == 1
         text = text.replace(head, head + "number, ").replace("cuda.grid(1)", "number")
-        space = dict(kernel.__globals__)
+        text = text.replace("cuda.local.array(", "numpy.empty(")
+        space = {**kernel.__globals__, "numpy": np}
         exec(text, space)
         one = numba.njit(space[kernel.__name__])
 

@@ -289,6 +289,7 @@ def decompose_rays(
         slow[i] = 0
         failed[i] = 0
         alone, one = np.empty(n_mat), np.empty((MOST, MOST))
+        by_measurement, by_material = np.empty((3 + MOST, n_meas)), np.empty((2 * MOST + 1, MOST))
         for c0 in range(0, n_channel, LANES):
             c1 = min(c0 + LANES, n_channel)
             work = np.empty((n_work, c1 - c0), np.float32)
@@ -307,7 +308,18 @@ def decompose_rays(
                 for c in range(c1 - c0):
                     if not change[c] <= CLOSE:
                         slow[i] += 1
-                        if not solve_ray(measured[:, c], most[:, c], mu, w, c, precision, alone, one):
+                        if not solve_ray(
+                            measured[:, c],
+                            most[:, c],
+                            mu,
+                            w,
+                            c,
+                            precision,
+                            alone,
+                            one,
+                            by_measurement,
+                            by_material,
+                        ):
                             failed[i] += 1
                         for k in range(n_mat):
                             at[k, c] = alone[k]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -11,13 +12,13 @@ from numpy.typing import NDArray
 
 from twinlab.ct.corrections import LONGEST_MM, REFERENCE_MM, fit_polynomials
 from twinlab.ct.detector import one_voltage
-from twinlab.ct.electronics import Faults, check_seed
+from twinlab.ct.electronics import Faults, check_seed, loops_on
 from twinlab.ct.sampling import sub_samples
 from twinlab.ct.scan import mas_per_view
 from twinlab.ct.spectral.counted import bin_spectra, noise_growth, without_pile_up
 from twinlab.ct.spectral.counter import counter
-from twinlab.kernels.device import Device, resolve
-from twinlab.kernels.readings import take_logarithm
+from twinlab.kernels import cuda_memory as memory
+from twinlab.kernels.device import Device, namespace, resolve
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.physics.attenuation import linear_attenuation_per_mm
 from twinlab.scanner import Protocol, beam_knots_mm, row_weights
@@ -139,7 +140,7 @@ def bin_projections(counts: xr.Dataset, protocol: Protocol, *, device: Device = 
         where memory is short.
     protocol : Protocol
     device : "auto", "cpu" or "cuda"
-        Where pile-up is undone.
+        Where pile-up is undone and logarithms are taken.
 
     Returns
     -------
@@ -157,9 +158,10 @@ def bin_projections(counts: xr.Dataset, protocol: Protocol, *, device: Device = 
     Readings of less than a tenth of a count are raised to it before the logarithm. ``variance`` is linear
     propagation about the reading itself. Pile-up is undone with the detector's own model first.
     """
+    where = resolve(device, where="bin_projections")
     check(counts, "counts", "air_counts", "count_correlation", where="bin_projections")
-    counts = without_pile_up(counts, protocol, device=device)
-    return [_projections(counts, protocol, slice(b, b + 1)) for b in range(counts.sizes["bin"])]
+    counts = without_pile_up(counts, protocol, device=where)
+    return [_projections(counts, protocol, slice(b, b + 1), where) for b in range(counts.sizes["bin"])]
 
 
 def threshold_projections(
@@ -175,7 +177,7 @@ def threshold_projections(
     threshold : int
         Its number: 0 for all counts, which have the least noise.
     device : "auto", "cpu" or "cuda"
-        Where pile-up is undone.
+        Where pile-up is undone and logarithms are taken.
 
     Returns
     -------
@@ -187,37 +189,34 @@ def threshold_projections(
     InputError
         No counts, the detector integrates energy, or it has no such threshold.
     """
+    where = resolve(device, where="threshold_projections")
     check(counts, "counts", "air_counts", "count_correlation", where="threshold_projections")
     n_bin = counts.sizes["bin"]
     if not 0 <= threshold < n_bin:
         refuse("threshold_projections: threshold", f"0 to {n_bin - 1}", threshold)
-    counts = without_pile_up(counts, protocol, device=device)
-    return _projections(counts, protocol, slice(int(threshold), n_bin))
+    counts = without_pile_up(counts, protocol, device=where)
+    return _projections(counts, protocol, slice(int(threshold), n_bin), where)
 
 
-def _projections(counts: xr.Dataset, protocol: Protocol, bins: slice) -> xr.Dataset:
+def summed(counts: Any, correlation: Array) -> tuple[Any, Any]:
+    """Sum of the counts of some bins (bin, ...), and its variance, in any array namespace."""
+    xp = namespace(counts)
+    variance = xp.zeros_like(counts[0, ...])
+    for b, c in itertools.product(range(counts.shape[0]), repeat=2):
+        shared = counts[b, ...] if b == c else xp.sqrt(counts[b, ...] * counts[c, ...])
+        variance = variance + float(correlation[b, c]) * shared
+    return xp.sum(counts, axis=0), variance
+
+
+def _projections(
+    counts: xr.Dataset, protocol: Protocol, bins: slice, where: Literal["cpu", "cuda"]
+) -> xr.Dataset:
     """Projections of the sum of neighbouring bins; pile-up is undone already."""
     spectra = bin_spectra(protocol)
     polynomial, raw_max, mu_water = _water_polynomials(
         protocol, spectra.energy_kev, spectra.bins[bins].sum(axis=0)
     )
-    window = counts["row_lo"].to_numpy(), counts["row_hi"].to_numpy()
-    exposure = counts["view_exposure"].to_numpy().astype(np.float32)
-    own = counts["counts"].to_numpy()[bins]
-    reading = own.sum(axis=0)
-    second = np.zeros_like(reading)
-    for (b, one), (c, other) in itertools.product(enumerate(own), repeat=2):
-        factor = counts["count_correlation"].to_numpy()[bins, bins][b, c]
-        second += np.float32(factor) * (np.sqrt(one * other) if b != c else one)
-    second *= noise_growth(counts, protocol)
-    air = np.ascontiguousarray(counts["air_counts"].to_numpy()[bins].sum(axis=0))
-    projection, variance = np.zeros_like(reading), np.zeros_like(reading)
-    scale = exposure[:, np.newaxis, np.newaxis]  # the kernel multiplies by the exposure of the view
-    with one_parallel_region():
-        take_logarithm(
-            reading / scale, second / scale, air, exposure, np.float32(0.0), polynomial, raw_max, *window,
-            reading, projection, variance,
-        )  # fmt: skip
+    projection, variance = _logarithms(counts, protocol, bins, polynomial, raw_max, where)
     coords = {name: counts[name] for name in ("row", "fan_angle", "u") if name in counts.coords}
     kept = ("view_angle", "source_z", "row_lo", "row_hi", "focal_shift")
     attrs = {
@@ -231,6 +230,39 @@ def _projections(counts: xr.Dataset, protocol: Protocol, bins: slice) -> xr.Data
         },
         attrs={**counts.attrs, **attrs},
     )
+
+
+def _logarithms(
+    counts: xr.Dataset,
+    protocol: Protocol,
+    bins: slice,
+    polynomial: Floats,
+    raw_max: Floats,
+    where: Literal["cpu", "cuda"],
+) -> tuple[Floats, Floats]:
+    """Logarithm of the sum of some bins against air, corrected for water, and its variance."""
+    window = counts["row_lo"].to_numpy(), counts["row_hi"].to_numpy()
+    exposure = counts["view_exposure"].to_numpy().astype(np.float32)
+    every = counts["counts"].to_numpy()
+    there = where == "cuda"
+    if there:
+        every = memory.algebra(memory.put(every))
+    xp = namespace(every)
+    reading, second = summed(every[bins, ...], counts["count_correlation"].to_numpy()[bins, bins])
+    second = second * noise_growth(every, protocol)
+    air = np.ascontiguousarray(counts["air_counts"].to_numpy()[bins].sum(axis=0))
+    scale = xp.asarray(exposure)[:, None, None]  # the kernel multiplies by the exposure of the view
+    inputs = [reading / scale, second / scale]
+    projection: Any = np.zeros(reading.shape, np.float32)
+    variance: Any = np.zeros(reading.shape, np.float32)
+    if there:
+        projection, variance, reading, *inputs = map(memory.there, (projection, variance, reading, *inputs))
+    with one_parallel_region():
+        loops_on(where).take_logarithm(
+            *inputs, air, exposure, np.float32(0.0), polynomial, raw_max, *window, reading, projection,
+            variance,
+        )  # fmt: skip
+    return (projection.copy_to_host(), variance.copy_to_host()) if there else (projection, variance)
 
 
 def _water_polynomials(

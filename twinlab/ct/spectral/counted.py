@@ -276,14 +276,14 @@ def without_pile_up(counts: xr.Dataset, protocol: Protocol, *, device: Device = 
     return out
 
 
-def noise_growth(counts: xr.Dataset, protocol: Protocol) -> Floats | float:
-    """How much noisier than Poisson numbers restored counts are, (view, row, channel); 1 without pile-up."""
+def noise_growth(counts: Any, protocol: Protocol) -> Any:
+    """How much noisier than Poisson numbers restored counts (bin, ...) are, in any namespace; 1 without pile-up."""
     pile_up = pile_up_of(protocol)
     if pile_up is None:
         return 1.0
-    load = counts["counts"].to_numpy().sum(axis=0) * pile_up.load_per_count
-    growth = (1.0 + load) ** 3 if pile_up.law == "nonparalysable" else np.exp(load) / (1.0 - load) ** 2
-    return np.asarray(growth, np.float32)
+    xp = namespace(counts)
+    load = xp.sum(counts, axis=0) * pile_up.load_per_count
+    return (1.0 + load) ** 3 if pile_up.law == "nonparalysable" else xp.exp(load) / (1.0 - load) ** 2
 
 
 def pile_up_of(protocol: Protocol) -> PileUp | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -14,8 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from twinlab.ct.basis import mass_paths
 from twinlab.ct.quadrature import energy_quadrature
 from twinlab.ct.spectral.measurements import Measurements
+from twinlab.kernels import cuda_decompose
 from twinlab.kernels.decompose import TOGETHER, decompose_rays
 from twinlab.kernels.decompose_ray import MOST
+from twinlab.kernels.device import Device, resolve
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.keys import content_key
 from twinlab.physics.attenuation import mass_attenuation
@@ -29,7 +31,11 @@ _MODELS: dict[str, _Model] = {}
 
 
 def decompose(
-    measurements: Measurements, *, materials: Sequence[str] = ("water", "iodine"), covariance: bool = True
+    measurements: Measurements,
+    *,
+    materials: Sequence[str] = ("water", "iodine"),
+    covariance: bool = True,
+    device: Device = "auto",
 ) -> xr.Dataset:
     """Line integrals of basis materials that explain the readings of each ray best.
 
@@ -46,6 +52,9 @@ def decompose(
         Two to four basis materials, at most as many as measurements. "iodine" stands for the element.
     covariance : bool
         Return ``basis_covariance``, which takes more memory than all the rest.
+    device : "auto", "cpu" or "cuda"
+        Where rays are solved; the results agree within a small part of the noise. A CUDA device takes at most
+        eight measurements.
 
     Returns
     -------
@@ -53,12 +62,14 @@ def decompose(
         ``basis_path`` (basis_material, view, row, channel) [g/cm2] and ``basis_covariance``
         (basis_material, other_material, view, row, channel), the bound of Cramer and Rao at the estimate;
         geometry and attrs of the rays. In attrs ``slow_rays``, the number of rays that took the way of few
-        quanta (one by one), and ``unconverged``, those of them that did not converge.
+        quanta (one by one, in float64; on a CUDA device all rays), and ``unconverged``, those of them that did
+        not converge.
 
     Raises
     ------
     InputError
-        Too few or too many materials, or materials that the spectra cannot tell apart.
+        Too few or too many materials, or materials that the spectra cannot tell apart; "cuda" without a CUDA
+        device, or with more measurements than it takes.
 
     Limits
     ------
@@ -71,7 +82,7 @@ def decompose(
     Biol 53:4031 (maximum likelihood from photon-counting bins). McCullagh P (1983) Ann Stat 11:59
     (quasi-likelihood).
     """
-    names = _checked(measurements, materials)
+    names, where = _checked(measurements, materials), _on(measurements, device)
     model = _model(measurements, names)
     shape = measurements.transmission.shape[1:]
     path = np.zeros((len(names), *shape), np.float32)
@@ -81,12 +92,14 @@ def decompose(
     geometry = measurements.geometry
     window = geometry["row_lo"].to_numpy(), geometry["row_hi"].to_numpy()
     precision = np.linalg.inv(measurements.correlation)
-    half = np.linalg.cholesky(precision).astype(np.float32)
-    with one_parallel_region():
-        decompose_rays(
-            measurements.transmission, measurements.quanta, model.mu, model.weight, precision, half, model.first,
-            model.power, model.coefficient, *window, path, spread, slow, failed,
-        )  # fmt: skip
+    known = measurements.transmission, measurements.quanta, model.mu, model.weight, precision
+    found = path, spread, slow, failed
+    if where == "cuda":
+        cuda_decompose.decompose_rays(*known, *window, *found)
+    else:
+        half = np.linalg.cholesky(precision).astype(np.float32)
+        with one_parallel_region():
+            decompose_rays(*known, half, model.first, model.power, model.coefficient, *window, *found)
     coords: dict[str, Any] = {n: geometry[n] for n in ("row", "fan_angle", "u") if n in geometry.coords}
     coords["basis_material"] = list(names)
     data = {"basis_path": label("basis_path", path, coords)}
@@ -148,6 +161,20 @@ def path_covariance(
     root = np.sqrt(n_air * through)
     precision = np.linalg.inv(np.eye(n_air.size) if correlation is None else np.asarray(correlation, float))
     return np.linalg.inv(slope.T @ (precision * np.outer(root, root)) @ slope)
+
+
+def _on(measurements: Measurements, device: Device) -> Literal["cpu", "cuda"]:
+    """Where to solve: "auto" leaves more measurements than a CUDA device takes to the processor."""
+    where, most, n = (
+        resolve(device, where="decompose"),
+        cuda_decompose.MOST_MEASURED,
+        len(measurements.spectra),
+    )
+    if where == "cuda" and n > most:
+        if device == "cuda":
+            refuse("decompose: device", f"at most {most} measurements on a CUDA device", n)
+        return "cpu"
+    return where
 
 
 def _checked(measurements: Measurements, materials: Sequence[str]) -> tuple[str, ...]:

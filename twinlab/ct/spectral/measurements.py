@@ -71,7 +71,7 @@ def measurements_of_bins(counts: xr.Dataset, protocol: Protocol, *, device: Devi
     air = counts["air_counts"].to_numpy()[:, np.newaxis] * exposure
     return Measurements(
         (counts["counts"].to_numpy() / air).astype(np.float32),
-        (air / noise_growth(counts, protocol)).astype(np.float32),
+        (air / noise_growth(counts["counts"].to_numpy(), protocol)).astype(np.float32),
         [(spectra.energy_kev, spectrum) for spectrum in spectra.bins],
         _between(counts, protocol),
         counts["count_correlation"].to_numpy().astype(float),
