@@ -10,12 +10,19 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from spectral_cases import coarse, inserts
 
+from twinlab.ct import line_integrals, reconstruct
 from twinlab.ct.export import read_iodine, write_dicom, write_spectral
-from twinlab.ct.spectral import decompose_images, virtual_monoenergetic, virtual_non_contrast
+from twinlab.ct.spectral import (
+    decompose_images,
+    monoenergetic_projections,
+    virtual_monoenergetic,
+    virtual_non_contrast,
+)
 from twinlab.phantom import read_series
 from twinlab.physics.attenuation import mass_attenuation
-from twinlab.scanner import load_protocol
+from twinlab.scanner import load_protocol, trajectory
 from twinlab.schema import InputError, label
 
 WHEN = dt.datetime(2026, 1, 2, 3, 4, 5)
@@ -93,6 +100,26 @@ def test_each_image_says_what_it_is(written, protocol):
         assert [p.ReferencedXRayDetectorIndex for p in scan.MultienergyCTPathSequence] == [1, 2, 3, 4]
         assert float(scan.CTXRayDetailsSequence[0].KVP) == protocol.kv
         assert scan.MultienergyCTXRaySourceSequence[0].SourceStartDateTime.startswith("20260102030405")
+
+
+def test_a_reconstruction_of_monoenergetic_projections_says_its_energy(tmp_path):
+    protocol = coarse("photon_counting_qc", channels=64, views=24)
+    paths = line_integrals(inserts(spacing_mm=5.0)[0], protocol, trajectory(protocol, z_range_mm=(-0.2, 0.2)))
+    rays = ("view", "row", "channel")
+    water = paths["path"].sum("basis")
+    basis = paths.drop_vars("path").assign(
+        basis_path=label(
+            "basis_path", np.stack([water, 0.0 * water]), {"basis_material": ["water", "iodine"]}
+        ),
+        basis_covariance=label("basis_covariance", np.zeros((2, 2, *water.transpose(*rays).shape)), {}),
+    )
+    grid = {"x": COORDS["x"], "y": COORDS["y"], "z": np.array([0.0])}
+    image = reconstruct(monoenergetic_projections(basis, 65.0), protocol, grid=grid)
+    assert image.attrs["kev"] == 65.0
+    write_spectral(image, tmp_path, protocol=protocol, when=WHEN, patient_id="1")
+    (header,) = headers(tmp_path)
+    assert header.ImageType[3] == "VMI"
+    assert header.MultienergyCTCharacteristicsSequence[0].MonoenergeticEnergyEquivalent == 65.0
 
 
 def test_series_and_images_are_told_apart_and_lie_in_one_study(written):

@@ -14,7 +14,7 @@ from twinlab.ct.gantry import Geometry
 MOST_PITCH = 1.5  # up to which the reconstruction of helices was examined
 KEPT = (
     "scanner", "phantom", "kv", "second_kv", "mas", "bowtie", "output_factor", "seed", "realisation", "noise",
-    "mu_water_per_mm", "reference_kev", "beyond_phantom",
+    "mu_water_per_mm", "reference_kev", "beyond_phantom", "kev",
 )  # fmt: skip
 
 

@@ -64,8 +64,8 @@ def write_spectral(
     ----------
     image : DataArray, dims (z, y, x)
         ``hu`` of one bin (with ``energy_bin``); ``hu`` with attr ``kev``, as of
-        :func:`twinlab.ct.spectral.virtual_monoenergetic` (assign it to a reconstruction of
-        :func:`twinlab.ct.spectral.monoenergetic_projections`); ``hu`` with attr ``removed_material`` (virtual
+        :func:`twinlab.ct.spectral.virtual_monoenergetic` or a reconstruction of
+        :func:`twinlab.ct.spectral.monoenergetic_projections`; ``hu`` with attr ``removed_material`` (virtual
         non-contrast); or ``iodine`` [mg/ml], stored in steps of 0.01 mg/ml.
     folder, protocol, phantom, projections, ctdi_vol_mgy, patient_name, patient_id, series_number, body_part
         See :func:`twinlab.ct.export.write_dicom`. ``protocol`` has the photon-counting detector.
