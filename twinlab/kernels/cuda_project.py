@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from twinlab.kernels import cuda_memory as memory
-from twinlab.kernels.deflection import foci
 from twinlab.kernels.device import host, missing, namespace
 from twinlab.kernels.general_rays import frames
-from twinlab.kernels.project import detector_rays, geometry
+from twinlab.kernels.project import cone
 from twinlab.kernels.rays import siddon
 from twinlab.schema import refuse
 
@@ -86,39 +85,16 @@ class Bundle(NamedTuple):
     row_hi: np.ndarray
 
 
-def bundles(
-    *,
-    spacing_mm: tuple[float, float, float],
-    view_angle_rad: np.ndarray,
-    source_z_mm: np.ndarray,
-    source_to_isocentre_mm: float,
-    source_to_detector_mm: float,
-    isocentre_mm: tuple[float, float] = (0.0, 0.0),
-    fan_angle_rad: np.ndarray | None = None,
-    u_mm: np.ndarray | None = None,
-    row_mm: np.ndarray,
-    row_lo: np.ndarray | None = None,
-    row_hi: np.ndarray | None = None,
-    focal_shift_mm: np.ndarray | None = None,
-    tilt_rad: float = 0.0,
-) -> Iterator[Bundle]:
-    """Rays of a scan, by displacement of the focal spot; arguments of
-    :func:`twinlab.kernels.project.project`."""
-    angles, source_z, rows, lo, hi = geometry(
-        spacing_mm, view_angle_rad, source_z_mm, source_to_isocentre_mm, row_mm, row_lo, row_hi
-    )
-    along, across, lengths = detector_rays(
-        source_to_detector_mm=source_to_detector_mm, fan_angle_rad=fan_angle_rad, u_mm=u_mm
-    )
-    shifts = foci(
-        focal_shift_mm, angles.size, source_to_isocentre_mm=float(source_to_isocentre_mm), along=along,
-        across=across, lengths=lengths,
-    )  # fmt: skip
-    for focus in shifts:
+def bundles(*, tilt_rad: float = 0.0, **scan: Any) -> Iterator[Bundle]:
+    """Rays of a scan, by displacement of the focal spot; ``scan`` as of :func:`twinlab.kernels.project.cone`."""
+    rays = cone(**scan)
+    for focus in rays.foci:
         seen = focus.views
-        source, axes, channels = frames(focus, angles[seen], source_z[seen], isocentre_mm, tilt_rad)
+        source, axes, channels = frames(
+            focus, rays.angles[seen], rays.source_z[seen], rays.isocentre, tilt_rad
+        )
         views = np.concatenate([source[:, None], axes], axis=1)
-        yield Bundle(seen, views, channels, rows - focus.rise, lo[seen], hi[seen])
+        yield Bundle(seen, views, channels, rays.rows - focus.rise, rays.row_lo[seen], rays.row_hi[seen])
 
 
 def corner_and_size(spacing_mm: tuple[float, ...], origin_mm: tuple[float, ...]) -> Any:

@@ -6,12 +6,13 @@ Points are (x, y, z) in mm. Each ray runs through :func:`twinlab.kernels.rays.si
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit, prange
 
-from twinlab.kernels.deflection import Focus, foci
-from twinlab.kernels.project import detector_rays, geometry
+from twinlab.kernels.deflection import Focus
+from twinlab.kernels.project import cone
 from twinlab.kernels.rays import siddon
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.schema import refuse
@@ -206,48 +207,23 @@ def project_tilted(
     tilt_rad: float,
     spacing_mm: tuple[float, float, float],
     origin_mm: tuple[float, float, float],
-    view_angle_rad: np.ndarray,
-    source_z_mm: np.ndarray,
-    source_to_isocentre_mm: float,
-    source_to_detector_mm: float,
-    isocentre_mm: tuple[float, float] = (0.0, 0.0),
-    fan_angle_rad: np.ndarray | None = None,
-    u_mm: np.ndarray | None = None,
-    row_mm: np.ndarray,
-    row_lo: np.ndarray | None = None,
-    row_hi: np.ndarray | None = None,
-    focal_shift_mm: np.ndarray | None = None,
+    **scan: Any,
 ) -> np.ndarray:
     """As :func:`twinlab.kernels.project.project` for a gantry that leans (see :func:`frames`), ray by ray."""
     values, low, size = _grid(volumes, spacing_mm, origin_mm)
-    angles, source_z, rows, lo, hi = geometry(
-        spacing_mm, view_angle_rad, source_z_mm, source_to_isocentre_mm, row_mm, row_lo, row_hi
-    )
-    along, across, lengths = detector_rays(
-        source_to_detector_mm=source_to_detector_mm, fan_angle_rad=fan_angle_rad, u_mm=u_mm
-    )
-    out = np.zeros((values.shape[-1], angles.size, rows.size, lengths.size), np.float32)
-    shifts = foci(
-        focal_shift_mm, angles.size, source_to_isocentre_mm=float(source_to_isocentre_mm), along=along,
-        across=across, lengths=lengths,
-    )  # fmt: skip
-    for focus in shifts:
+    rays = cone(spacing_mm=spacing_mm, **scan)
+    out = np.zeros((values.shape[-1], *rays.shape), np.float32)
+    for focus in rays.foci:
         seen = focus.views
-        source, axes, channels = frames(focus, angles[seen], source_z[seen], isocentre_mm, tilt_rad)
+        source, axes, channels = frames(
+            focus, rays.angles[seen], rays.source_z[seen], rays.isocentre, tilt_rad
+        )
         part = np.zeros((values.shape[-1], seen.size, *out.shape[2:]), np.float32)
         with one_parallel_region():
             _cone(
-                values,
-                low,
-                size,
-                source,
-                axes,
-                channels,
-                rows - focus.rise,
-                lo[seen],
-                hi[seen],
-                part,
-            )
+                values, low, size, source, axes, channels, rays.rows - focus.rise, rays.row_lo[seen],
+                rays.row_hi[seen], part,
+            )  # fmt: skip
         out[:, seen] = part
     return out
 

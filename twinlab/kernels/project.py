@@ -6,6 +6,8 @@ Two drivers give the same numbers: :func:`project_reference` follows every ray b
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from numba import njit, prange
 
@@ -62,27 +64,35 @@ def detector_rays(
     return source_to_detector_mm / length, u / length, length
 
 
-def geometry(spacing_mm, view_angle_rad, source_z_mm, source_to_isocentre_mm, row_mm, row_lo, row_hi):
-    """Checked arrays of view angles, source heights, rows, and first and last row of every view."""
-    angles = np.atleast_1d(np.asarray(view_angle_rad, float))
-    source_z = np.ascontiguousarray(np.broadcast_to(np.asarray(source_z_mm, float), angles.shape))
-    rows = np.atleast_1d(np.asarray(row_mm, float))
-    if min(spacing_mm) <= 0 or source_to_isocentre_mm < 0:
-        refuse("project", "positive voxel sizes and distances", (spacing_mm, source_to_isocentre_mm))
-    if np.any(np.diff(rows) <= 0):
-        refuse("project", "row_mm ascending", rows)
-    lo = np.zeros(angles.size, np.int64) if row_lo is None else np.asarray(row_lo, np.int64)
-    hi = np.full(angles.size, rows.size) if row_hi is None else np.asarray(row_hi, np.int64)
-    if lo.shape != angles.shape or hi.shape != angles.shape or lo.min() < 0 or hi.max() > rows.size:
-        refuse("project", f"row_lo, row_hi of {angles.size} views within 0..{rows.size}", (row_lo, row_hi))
-    return angles, source_z, rows, lo, np.maximum(hi, lo)
+class Cone(NamedTuple):
+    """Rays of a scan, checked: what :func:`cone` makes of its arguments.
+
+    Attributes
+    ----------
+    angles, source_z : arrays (n_view,)
+    rows : array (n_row,)
+    row_lo, row_hi : int arrays (n_view,)
+        First row and end of rows of every view.
+    isocentre : tuple (x, y)
+    foci : list of Focus
+        Views by the displacement of their focal spot, with the detector as seen from there.
+    shape : tuple
+        n_view, n_row, n_channel.
+    """
+
+    angles: np.ndarray
+    source_z: np.ndarray
+    rows: np.ndarray
+    row_lo: np.ndarray
+    row_hi: np.ndarray
+    isocentre: tuple[float, float]
+    foci: list[Focus]
+    shape: tuple[int, int, int]
 
 
-def project(
-    volumes: np.ndarray | Columns,
+def cone(
     *,
     spacing_mm: tuple[float, float, float],
-    origin_mm: tuple[float, float, float],
     view_angle_rad: np.ndarray,
     source_z_mm: np.ndarray,
     source_to_isocentre_mm: float,
@@ -94,6 +104,63 @@ def project(
     row_lo: np.ndarray | None = None,
     row_hi: np.ndarray | None = None,
     focal_shift_mm: np.ndarray | None = None,
+) -> Cone:
+    """Rays of a scan with a focal spot, for all projectors and their transposes.
+
+    Parameters
+    ----------
+    spacing_mm : tuple (z, y, x)
+        Voxel size.
+    view_angle_rad, source_z_mm : array (n_view,)
+        Gantry angle and table position of the focal spot.
+    source_to_isocentre_mm, source_to_detector_mm : float
+    isocentre_mm : tuple (x, y)
+    fan_angle_rad : array (n_channel,), optional
+        For a detector on an arc around the focal spot.
+    u_mm : array (n_channel,), optional
+        Lateral position for a flat detector.
+    row_mm : array (n_row,)
+        Ascending row heights at the detector.
+    row_lo, row_hi : int array (n_view,), optional
+        Only rows ``row_lo <= row < row_hi`` of a view are seen.
+    focal_shift_mm : array (n_view, 3) or (3,), optional
+        Displacement of the focal spot: tangential (along growing view angle), radial (away from the
+        isocentre) and z. The detector stays where it is.
+
+    Raises
+    ------
+    InputError
+        Inconsistent shapes, sizes or detector description.
+    """
+    angles = np.atleast_1d(np.asarray(view_angle_rad, float))
+    source_z = np.ascontiguousarray(np.broadcast_to(np.asarray(source_z_mm, float), angles.shape))
+    rows = np.atleast_1d(np.asarray(row_mm, float))
+    if min(spacing_mm) <= 0 or source_to_isocentre_mm < 0:
+        refuse("project", "positive voxel sizes and distances", (spacing_mm, source_to_isocentre_mm))
+    if np.any(np.diff(rows) <= 0):
+        refuse("project", "row_mm ascending", rows)
+    lo = np.zeros(angles.size, np.int64) if row_lo is None else np.asarray(row_lo, np.int64)
+    hi = np.full(angles.size, rows.size) if row_hi is None else np.asarray(row_hi, np.int64)
+    if lo.shape != angles.shape or hi.shape != angles.shape or lo.min() < 0 or hi.max() > rows.size:
+        refuse("project", f"row_lo, row_hi of {angles.size} views within 0..{rows.size}", (row_lo, row_hi))
+    along, across, lengths = detector_rays(
+        source_to_detector_mm=source_to_detector_mm, fan_angle_rad=fan_angle_rad, u_mm=u_mm
+    )
+    shifts = foci(
+        focal_shift_mm, angles.size, source_to_isocentre_mm=float(source_to_isocentre_mm), along=along,
+        across=across, lengths=lengths,
+    )  # fmt: skip
+    isocentre = (float(isocentre_mm[0]), float(isocentre_mm[1]))
+    shape = (angles.size, rows.size, lengths.size)
+    return Cone(angles, source_z, rows, lo, np.maximum(hi, lo), isocentre, list(shifts), shape)
+
+
+def project(
+    volumes: np.ndarray | Columns,
+    *,
+    spacing_mm: tuple[float, float, float],
+    origin_mm: tuple[float, float, float],
+    **scan: Any,
 ) -> np.ndarray:
     """Line integrals of volumes from the focal spot to every detector cell.
 
@@ -103,25 +170,13 @@ def project(
         Values, g/cm3; prepare once (:func:`twinlab.kernels.columns.prepare`) when projecting repeatedly.
     spacing_mm, origin_mm : tuple (z, y, x)
         Voxel size, and centre of voxel 0.
-    view_angle_rad, source_z_mm : array (n_view,)
-        Gantry angle and table position of the focal spot.
-    isocentre_mm : tuple (x, y)
-    fan_angle_rad : array (n_channel,), optional
-        For a detector on an arc around the focal spot.
-    u_mm : array (n_channel,), optional
-        Lateral position for a flat detector.
-    row_mm : array (n_row,)
-        Ascending row heights at the detector.
-    row_lo, row_hi : int array (n_view,), optional
-        Only rows ``row_lo <= row < row_hi`` of a view are computed; others are 0.
-    focal_shift_mm : array (n_view, 3) or (3,), optional
-        Displacement of the focal spot: tangential (along growing view angle), radial (away from the
-        isocentre) and z. The detector stays where it is.
+    **scan
+        The other arguments of :func:`cone`.
 
     Returns
     -------
     float32 array (n_basis, n_view, n_row, n_channel)
-        g/cm2: value times length in cm. The same for any number of threads.
+        g/cm2: value times length in cm; 0 in rows that a view does not see. The same for any number of threads.
 
     Raises
     ------
@@ -129,26 +184,16 @@ def project(
         Inconsistent shapes, sizes or detector description.
     """
     columns = volumes if isinstance(volumes, Columns) else prepare(volumes)
-    nk = columns.shape[0]
-    angles, source_z, rows, lo, hi = geometry(
-        spacing_mm, view_angle_rad, source_z_mm, source_to_isocentre_mm, row_mm, row_lo, row_hi
-    )
-    along, across, lengths = detector_rays(
-        source_to_detector_mm=source_to_detector_mm, fan_angle_rad=fan_angle_rad, u_mm=u_mm
-    )
-    iso = (float(isocentre_mm[0]), float(isocentre_mm[1]))
+    rays = cone(spacing_mm=spacing_mm, **scan)
     grid = (tuple(map(float, spacing_mm)), tuple(map(float, origin_mm)))
-    shifts = foci(
-        focal_shift_mm, angles.size, source_to_isocentre_mm=float(source_to_isocentre_mm), along=along,
-        across=across, lengths=lengths,
-    )  # fmt: skip
-    out = np.zeros((nk, angles.size, rows.size, lengths.size), np.float32)
-    for focus in shifts:
-        seen = focus.views
-        part = out if seen.size == angles.size else np.zeros((nk, seen.size, *out.shape[2:]), np.float32)
-        _one_focus(columns, *grid, iso, focus, angles[seen], source_z[seen], rows, lo[seen], hi[seen], part)
-        if part is not out:
-            out[:, seen] = part
+    out = np.zeros((columns.shape[0], *rays.shape), np.float32)
+    for focus in rays.foci:
+        if focus.views.size == rays.angles.size:
+            _one_focus(columns, *grid, rays, focus, out)
+        else:
+            part = np.zeros((out.shape[0], focus.views.size, *out.shape[2:]), np.float32)
+            _one_focus(columns, *grid, rays, focus, part)
+            out[:, focus.views] = part
     return out
 
 
@@ -156,20 +201,17 @@ def _one_focus(
     columns: Columns,
     spacing: tuple[float, ...],
     origin: tuple[float, ...],
-    iso: tuple[float, float],
+    rays: Cone,
     focus: Focus,
-    angles: np.ndarray,
-    source_z: np.ndarray,
-    rows: np.ndarray,
-    lo: np.ndarray,
-    hi: np.ndarray,
     out: np.ndarray,
 ) -> None:
     """Fill ``out`` with the views of one displacement of the focal spot."""
     _, nz, ny, nx = columns.shape
     dz, dy, dx = spacing
     z0, y0, x0 = (o - 0.5 * s for o, s in zip(origin, spacing, strict=True))
-    angles, source_z, rows = angles + focus.turn, source_z + focus.rise, rows - focus.rise
+    seen, iso = focus.views, rays.isocentre
+    angles, source_z = rays.angles[seen] + focus.turn, rays.source_z[seen] + focus.rise
+    rows, lo, hi = rays.rows - focus.rise, rays.row_lo[seen], rays.row_hi[seen]
     box = (x0 + columns.corner[1] * dx, y0 + columns.corner[0] * dy, dx, dy)
     # no cell of the box lies nearer to the focal spot than this fraction of the longest path
     ny_box, nx_box = columns.occupied.shape
@@ -193,43 +235,24 @@ def project_reference(
     *,
     spacing_mm: tuple[float, float, float],
     origin_mm: tuple[float, float, float],
-    view_angle_rad: np.ndarray,
-    source_z_mm: np.ndarray,
-    source_to_isocentre_mm: float,
-    source_to_detector_mm: float,
-    isocentre_mm: tuple[float, float] = (0.0, 0.0),
-    fan_angle_rad: np.ndarray | None = None,
-    u_mm: np.ndarray | None = None,
-    row_mm: np.ndarray,
-    row_lo: np.ndarray | None = None,
-    row_hi: np.ndarray | None = None,
-    focal_shift_mm: np.ndarray | None = None,
+    **scan: Any,
 ) -> np.ndarray:
     """As :func:`project`, one ray at a time in float64: the yardstick, several times slower."""
     volumes = np.asarray(volumes, np.float32)
     if volumes.ndim != 4:
         refuse("project_reference", "volumes (n_basis, nz, ny, nx)", f"shape {volumes.shape}")
-    angles, source_z, rows, lo, hi = geometry(
-        spacing_mm, view_angle_rad, source_z_mm, source_to_isocentre_mm, row_mm, row_lo, row_hi
-    )
-    along, across, lengths = detector_rays(
-        source_to_detector_mm=source_to_detector_mm, fan_angle_rad=fan_angle_rad, u_mm=u_mm
-    )
+    rays = cone(spacing_mm=spacing_mm, **scan)
     size = tuple(map(float, spacing_mm))
     low = tuple(float(o) - 0.5 * s for o, s in zip(origin_mm, size, strict=True))
-    out = np.zeros((volumes.shape[0], angles.size, rows.size, lengths.size), np.float32)
-    shifts = foci(
-        focal_shift_mm, angles.size, source_to_isocentre_mm=float(source_to_isocentre_mm), along=along,
-        across=across, lengths=lengths,
-    )  # fmt: skip
-    for focus in shifts:
+    out = np.zeros((volumes.shape[0], *rays.shape), np.float32)
+    for focus in rays.foci:
         seen = focus.views
         part = np.zeros((volumes.shape[0], seen.size, *out.shape[2:]), np.float32)
         with one_parallel_region():
             _each_ray(
-                volumes, low, size, angles[seen] + focus.turn, source_z[seen] + focus.rise, focus.radius,
-                (float(isocentre_mm[0]), float(isocentre_mm[1])), focus.along, focus.across, focus.lengths,
-                rows - focus.rise, lo[seen], hi[seen], part,
+                volumes, low, size, rays.angles[seen] + focus.turn, rays.source_z[seen] + focus.rise, focus.radius,
+                rays.isocentre, focus.along, focus.across, focus.lengths, rays.rows - focus.rise,
+                rays.row_lo[seen], rays.row_hi[seen], part,
             )  # fmt: skip
         out[:, seen] = part
     return out

@@ -8,14 +8,15 @@ nothing is added twice at once and the result does not depend on the number of t
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit, prange
 
 from twinlab.kernels.bundle import _GROUP, _walk, _window, all_events
 from twinlab.kernels.columns import ALIGN
-from twinlab.kernels.deflection import Focus, foci
-from twinlab.kernels.project import detector_rays, geometry
+from twinlab.kernels.deflection import Focus
+from twinlab.kernels.project import Cone, cone
 from twinlab.kernels.rays import channel_direction, source_position
 from twinlab.kernels.threads import one_parallel_region
 from twinlab.schema import refuse
@@ -143,18 +144,8 @@ def project_adjoint(
     shape: tuple[int, int, int],
     spacing_mm: tuple[float, float, float],
     origin_mm: tuple[float, float, float],
-    view_angle_rad: np.ndarray,
-    source_z_mm: np.ndarray,
-    source_to_isocentre_mm: float,
-    source_to_detector_mm: float,
-    isocentre_mm: tuple[float, float] = (0.0, 0.0),
-    fan_angle_rad: np.ndarray | None = None,
-    u_mm: np.ndarray | None = None,
-    row_mm: np.ndarray,
-    row_lo: np.ndarray | None = None,
-    row_hi: np.ndarray | None = None,
-    focal_shift_mm: np.ndarray | None = None,
     inside: np.ndarray | None = None,
+    **scan: Any,
 ) -> np.ndarray:
     """Transpose of :func:`twinlab.kernels.project.project` as a map from volumes to line integrals.
 
@@ -164,11 +155,12 @@ def project_adjoint(
         One value per ray; rows outside ``row_lo`` to ``row_hi`` are not read.
     shape : tuple (nz, ny, nx)
         Of the volumes.
+    spacing_mm, origin_mm : tuple (z, y, x)
+        Voxel size, and centre of voxel 0.
     inside : bool array (ny, nx), optional
         Columns to fill; the others are 0. Default: all.
-    spacing_mm, origin_mm, view_angle_rad, source_z_mm, source_to_isocentre_mm, source_to_detector_mm
-        As for the projector; so are ``isocentre_mm``, ``fan_angle_rad``, ``u_mm``, ``row_mm``, ``row_lo``,
-        ``row_hi`` and ``focal_shift_mm``.
+    **scan
+        The other arguments of :func:`twinlab.kernels.project.cone`.
 
     Returns
     -------
@@ -180,35 +172,22 @@ def project_adjoint(
     InputError
         Inconsistent shapes, sizes or detector description.
     """
-    angles, source_z, rows, lo, hi = geometry(
-        spacing_mm, view_angle_rad, source_z_mm, source_to_isocentre_mm, row_mm, row_lo, row_hi
-    )
-    along, across, lengths = detector_rays(
-        source_to_detector_mm=source_to_detector_mm, fan_angle_rad=fan_angle_rad, u_mm=u_mm
-    )
+    rays = cone(spacing_mm=spacing_mm, **scan)
     data = np.asarray(data, np.float32)
-    expected = (angles.size, rows.size, lengths.size)
-    if data.ndim != 4 or data.shape[1:] != expected:
-        refuse("project_adjoint", f"data (n_basis, {', '.join(map(str, expected))})", f"shape {data.shape}")
+    if data.ndim != 4 or data.shape[1:] != rays.shape:
+        refuse("project_adjoint", f"data (n_basis, {', '.join(map(str, rays.shape))})", f"shape {data.shape}")
     nk = data.shape[0]
     nz, ny, nx = map(int, shape)
     occupied = np.ones((ny, nx), np.uint8) if inside is None else np.ascontiguousarray(inside, np.uint8)
     if occupied.shape != (ny, nx):
         refuse("project_adjoint", f"inside of shape {(ny, nx)}", occupied.shape)
     grid = (tuple(map(float, spacing_mm)), tuple(map(float, origin_mm)))
-    iso = (float(isocentre_mm[0]), float(isocentre_mm[1]))
-    shifts = foci(
-        focal_shift_mm, angles.size, source_to_isocentre_mm=float(source_to_isocentre_mm), along=along,
-        across=across, lengths=lengths,
-    )  # fmt: skip
     columns = np.zeros((ny * nx, -(-(nz + 2) * nk // ALIGN) * ALIGN), np.float32)
-    for focus in shifts:
+    for focus in rays.foci:
         for first in range(0, focus.views.size, VIEW_BLOCK):
-            seen = focus.views[first : first + VIEW_BLOCK]
             _one_block(
-                data, columns, occupied, *grid, nz, iso, focus, seen, angles[seen], source_z[seen], rows,
-                lo[seen], hi[seen],
-            )  # fmt: skip
+                data, columns, occupied, *grid, nz, rays, focus, focus.views[first : first + VIEW_BLOCK]
+            )
     out = np.empty((nk, nz, ny, nx), np.float32)
     with one_parallel_region():
         _unfold(columns, out)
@@ -222,20 +201,16 @@ def _one_block(
     spacing: tuple[float, ...],
     origin: tuple[float, ...],
     nz: int,
-    iso: tuple[float, float],
+    rays: Cone,
     focus: Focus,
     seen: np.ndarray,
-    angles: np.ndarray,
-    source_z: np.ndarray,
-    rows: np.ndarray,
-    lo: np.ndarray,
-    hi: np.ndarray,
 ) -> None:
     """Add some views of one displacement of the focal spot to the columns."""
     ny, nx = occupied.shape
     dz, dy, dx = spacing
     z0, y0, x0 = (o - 0.5 * s for o, s in zip(origin, spacing, strict=True))
-    angles, source_z, rows = angles + focus.turn, source_z + focus.rise, rows - focus.rise
+    angles, source_z = rays.angles[seen] + focus.turn, rays.source_z[seen] + focus.rise
+    rows, lo, hi = rays.rows - focus.rise, rays.row_lo[seen], rays.row_hi[seen]
     strip = max(1, min(STRIP_BYTES // (4 * columns.shape[1] * nx), -(-ny // STRIPS)))
     values = np.empty((seen.size, focus.lengths.size, rows.size, data.shape[0]), np.float32)
     with one_parallel_region():
@@ -244,6 +219,6 @@ def _one_block(
         offset, fractions, row_of, slab_of, start = all_events(source_z, rows, lo, hi, z0, dz, nz, start_at)
         strips(
             values, columns, occupied, (x0, y0, dx, dy), strip, (z0, dz, nz), angles, source_z, focus.radius,
-            iso, focus.along, focus.across, focus.lengths, rows, lo, hi, offset, fractions, row_of, slab_of,
+            rays.isocentre, focus.along, focus.across, focus.lengths, rows, lo, hi, offset, fractions, row_of, slab_of,
             start,
         )  # fmt: skip
