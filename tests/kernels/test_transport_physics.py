@@ -10,9 +10,10 @@ import pytest
 import xraylib
 
 from twinlab.kernels import transport
-from twinlab.kernels.sampling import ELECTRON_REST_KEV, bound
+from twinlab.kernels.bound_electrons import bound
+from twinlab.kernels.sampling import ELECTRON_REST_KEV
+from twinlab.kernels.transport_collision import fluoresce
 from twinlab.kernels.transport_data import ENERGY_UNIT_KEV, energy_position
-from twinlab.kernels.transport_track import fluoresce
 from twinlab.phantom import transport_tables as table_module
 from twinlab.phantom.transport_grid import voxel_grid
 from twinlab.scanner.photon_source import field_source

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import xraylib
 
-from twinlab.physics.compton_profiles import FINE_STRUCTURE, PZ_MAX, inverse_profile, profile, shells
+from twinlab.physics.compton_profiles import (
+    FINE_STRUCTURE,
+    PZ_MAX,
+    bound_scatter,
+    inverse_profile,
+    profile,
+    shells,
+)
 from twinlab.schema import InputError
 
 
@@ -33,6 +40,62 @@ def test_hydrogen_has_the_analytic_median():
     want = float(np.interp(0.5, cumulative, p))
     got = inverse_profile(1, shells(1)[0], 129)[64] / FINE_STRUCTURE
     assert got == pytest.approx(want, rel=0.02)  # the table's three digits
+
+
+@pytest.mark.parametrize("energy", [20.0, 56.4, 120.0])
+@pytest.mark.parametrize("z", [6, 8, 20])
+def test_bound_scatter_is_the_integral_of_the_profiles(z, energy):
+    """S by trapezoids over xraylib's profiles up to the momentum at which E' = E - U, found on a grid of E'."""
+    angle = np.deg2rad([10.0, 25.0, 60.0, 150.0])
+    cosine, x = np.cos(angle), energy / 12.398419843 * np.sin(angle / 2)
+    grid = np.linspace(-99.9, 99.9, 40_001)
+    want = np.zeros(angle.size)
+    for index in range(7):  # up to M: all of calcium's but two electrons
+        try:
+            electrons, edge = xraylib.ElectronConfig(z, index), xraylib.EdgeEnergy(z, index)
+        except ValueError:
+            continue
+        other = {2: 3, 3: 2, 5: 6, 6: 5}.get(index, index)
+        table = index if _has_profile(z, index) else other
+        density = np.array([xraylib.ComptonProfile_Partial(z, table, abs(float(p))) for p in grid])
+        cumulative = np.cumsum(density) / density.sum()
+        out = energy - edge
+        transfer = np.sqrt(energy**2 + out**2 - 2 * energy * out * cosine)
+        most = (energy * out * (1 - cosine) - 510.99895 * edge) / transfer / 510.99895 * 137.035999
+        want += electrons * np.interp(most, grid, cumulative)
+    rest = z - sum(s.electrons for s in shells(z) if s.number < 7)
+    got = bound_scatter(z, energy, x)
+    # calcium's outermost two: their share is between 0.5 and 1
+    assert (got <= want + rest + 2e-3 * z).all()
+    assert (got >= want + 0.4 * rest - 2e-3 * z).all()
+
+
+def _has_profile(z, index):
+    try:
+        return xraylib.ComptonProfile_Partial(z, index, 0.0) > 0
+    except ValueError:
+        return False
+
+
+def test_bound_scatter_of_hydrogen_without_binding_is_analytic():
+    """Far above its binding energy: p_max = E sin(theta / 2) / mc, and the integral of hydrogen's profile is known."""
+    x = np.array([0.2, 0.5, 1.0, 2.0])
+    p = x * 12.398419843 / 510.99895 * 137.035999
+    # primitive of 8 / (3 pi (1 + p^2)^3)
+    below = 0.5 + 8 / (3 * np.pi) * (
+        p / (4 * (1 + p**2) ** 2) + 3 * p / (8 * (1 + p**2)) + 0.375 * np.arctan(p)
+    )
+    binding = 0.5 * (0.0136 / (0.5 * 0.51099895e3 * (p / 137.035999) ** 2))  # first order of U over q^2 / 2m
+    got = bound_scatter(1, 1e5, x)
+    assert (got <= below + 1e-3).all()
+    assert (got >= below - binding - 1e-3).all()
+
+
+@pytest.mark.parametrize("z", [1, 6, 13, 53])
+def test_all_electrons_scatter_at_large_momentum_transfer(z):
+    # 100 per angstrom: momenta beyond the end of the tables; five digits in the tables of occupation
+    assert bound_scatter(z, 1e4, 100.0) == pytest.approx(z, abs=1e-4)
+    assert bound_scatter(z, 1e4, 0.0) < 0.05 * z
 
 
 def test_refuses():

@@ -106,7 +106,9 @@ def _through_air(spectrum: Spectrum, length_mm: float) -> np.ndarray:
     return np.asarray(spectrum.probability * np.exp(-mu * length_mm))
 
 
-def case_1(spectrum: Spectrum, thickness_mm: float, *, histories: int, seed: int = 1) -> tuple[float, float]:
+def case_1(
+    spectrum: Spectrum, thickness_mm: float, *, histories: int, seed: int = 1, doppler: bool = False
+) -> tuple[float, float]:
     """Air kerma at 100 cm behind aluminium at 10 cm over that without, by transport of a pencil beam.
 
     Parameters
@@ -115,6 +117,8 @@ def case_1(spectrum: Spectrum, thickness_mm: float, *, histories: int, seed: int
     thickness_mm : float
         Of the aluminium.
     histories, seed : int
+    doppler : bool
+        Bound, moving electrons (impulse approximation).
 
     Returns
     -------
@@ -122,7 +126,7 @@ def case_1(spectrum: Spectrum, thickness_mm: float, *, histories: int, seed: int
         What is scattered into 1 cm x 1 cm counts too. The metre of air hardens the spectrum; its own
         scatter does not count.
     """
-    tables = table_module.build([AIR, ALUMINIUM])
+    tables = table_module.build([AIR, ALUMINIUM], doppler=doppler)
     wide = 200.0
     shape = (1, 1, 1)
     grid = voxel_grid(
@@ -172,6 +176,7 @@ def case_2(
     tomosynthesis: bool = False,
     histories: int,
     seed: int = 1,
+    doppler: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> Scores:
     """Radiography and tomosynthesis of a soft-tissue box of 39 x 39 x 20 cm.
@@ -182,6 +187,8 @@ def case_2(
     tomosynthesis : bool
         Source at -15 degrees instead of 0.
     histories, seed : int
+    doppler : bool
+        As in :func:`case_1`.
     progress : callable, optional
 
     Returns
@@ -189,7 +196,7 @@ def case_2(
     Scores
         "Total body" and "VOI 1" to "VOI 9".
     """
-    tables = table_module.build([AIR, SOFT_TISSUE])
+    tables = table_module.build([AIR, SOFT_TISSUE], doppler=doppler)
     shape = (40, 13, 13)  # voxels of 30 x 30 x 5 mm: every cube of 30 mm is six of them
     region = np.full(shape, 0, np.uint16)
     voi = [
@@ -235,9 +242,11 @@ def case_2(
     )
 
 
-def _cylinder(rods: list[Rod], spectrum: Spectrum, collimation_mm: float) -> tuple[Grid, Tables, Source]:
+def _cylinder(
+    rods: list[Rod], spectrum: Spectrum, collimation_mm: float, doppler: bool
+) -> tuple[Grid, Tables, Source]:
     """PMMA cylinder of 32 cm and 300 cm length with rods of PMMA, source 60 cm from the axis at -y."""
-    tables = table_module.build([AIR, PMMA], kerma=PMMA)
+    tables = table_module.build([AIR, PMMA], kerma=PMMA, doppler=doppler)
     outer = Rod(0.0, 0.0, 160.0, -1500.0, 1500.0, 1, PMMA.density_g_cm3)
     grid, low = cylinder_grid([outer, *rods], tables, reach_mm=1000.0)
     source = field_source(
@@ -258,6 +267,7 @@ def case_4_1(
     histories: int,
     seed: int = 1,
     track_length: bool = True,
+    doppler: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> Scores:
     """Discs of 1 cm at z = 0, 1, 2 and 3 cm of the PMMA cylinder, one projection.
@@ -271,6 +281,8 @@ def case_4_1(
     track_length : bool
         Score by track length (collision kerma of PMMA, from the transport's own cross sections); else the
         energy deposited.
+    doppler : bool
+        As in :func:`case_1`.
     progress : callable, optional
 
     Returns
@@ -280,7 +292,7 @@ def case_4_1(
     """
     density = PMMA.density_g_cm3
     discs = [Rod(0.0, 0.0, 160.0, 10.0 * k - 5.0, 10.0 * k + 5.0, 1, density, True) for k in range(4)]
-    grid, tables, source = _cylinder(discs, spectrum, collimation_mm)
+    grid, tables, source = _cylinder(discs, spectrum, collimation_mm, doppler)
     tally = run(grid, tables, source, histories=histories, seed=seed, n_region=6, progress=progress)
     names = [f"VOI {k}" for k in range(1, 5)]
     return _score_rods(tally, names) if track_length else _score(tally, [2, 3, 4, 5], names)
@@ -293,6 +305,7 @@ def case_4_2(
     histories: int,
     seed: int = 1,
     track_length: bool = True,
+    doppler: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> Scores:
     """Rods of 10 mm x 100 mm at the centre and 15 cm from the axis, for 36 angles of the source.
@@ -308,6 +321,8 @@ def case_4_2(
     histories, seed : int
     track_length : bool
         As in :func:`case_4_1`.
+    doppler : bool
+        As in :func:`case_1`.
     progress : callable, optional
 
     Returns
@@ -320,7 +335,7 @@ def case_4_2(
     for angle in np.deg2rad(angles):
         x, y = 150.0 * np.sin(angle), -150.0 * np.cos(angle)
         rods.append(Rod(float(x), float(y), 5.0, -50.0, 50.0, 1, PMMA.density_g_cm3, True))
-    grid, tables, source = _cylinder(rods, spectrum, collimation_mm)
+    grid, tables, source = _cylinder(rods, spectrum, collimation_mm, doppler)
     n = len(rods)
     tally = run(grid, tables, source, histories=histories, seed=seed, n_region=n + 2, progress=progress)
     names = ["Center", *map(str, angles)]

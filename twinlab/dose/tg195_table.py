@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -83,33 +84,33 @@ def _band(codes: np.ndarray) -> dict[str, float]:
     )
 
 
-def _case_1(folder: Path, histories: int, seed: int) -> Iterator[tuple]:
+def _case_1(folder: Path, histories: int, seed: int, doppler: bool) -> Iterator[tuple]:
     for beam, file in _CASE_1.items():
         rows = _published(folder, "case1.csv", beam, "monoenergetic" if file is None else "polyenergetic")
         for name, thickness in zip(("HVL", "QVL"), tg195.HVL_QVL_MM[beam], strict=True):
-            ratio, sd = tg195.case_1(spectrum(beam, file, folder), thickness, histories=histories, seed=seed)
+            photons = spectrum(beam, file, folder)
+            ratio, sd = tg195.case_1(photons, thickness, histories=histories, seed=seed, doppler=doppler)
             yield "1", beam, "", name, ratio, sd, rows[name]
 
 
-def _runs(case: str, folder: Path, histories: int, seed: int) -> Iterator[tuple]:
+def _runs(case: str, folder: Path, histories: int, seed: int, doppler: bool) -> Iterator[tuple]:
     """Rows (case, spectrum, mode, volume, value, sd, published) of a case."""
     if case == "1":
-        yield from _case_1(folder, histories, seed)
+        yield from _case_1(folder, histories, seed, doppler)
         return
+    given: dict[str, Any] = {"histories": histories, "seed": seed, "doppler": doppler}
     for beam, file in SPECTRA.items():
         photons = spectrum(beam, file, folder)
         modes: tuple = ("radiography", "tomosynthesis") if case == "2" else (10, 80)
         for mode in modes:
             if case == "2":
-                scores = tg195.case_2(
-                    photons, tomosynthesis=mode == "tomosynthesis", histories=histories, seed=seed
-                )
+                scores = tg195.case_2(photons, tomosynthesis=mode == "tomosynthesis", **given)
                 rows = _published(folder, "case2.csv", beam, mode)
             elif case == "4.1":
-                scores = tg195.case_4_1(photons, collimation_mm=mode, histories=histories, seed=seed)
+                scores = tg195.case_4_1(photons, collimation_mm=mode, **given)
                 rows = _published(folder, "case4_1.csv", beam, f"{mode}mm collimation")
             else:
-                scores = tg195.case_4_2(photons, collimation_mm=mode, histories=histories, seed=seed)
+                scores = tg195.case_4_2(photons, collimation_mm=mode, **given)
                 rows = _published(folder, "case4_2.csv", beam, f"Pherifery {mode}mm collimation")
                 rows["Center"] = _centre(
                     _published(folder, "case4_2.csv", beam, f"Center {mode}mm collimation")
@@ -124,6 +125,7 @@ def compare(
     cases: tuple[str, ...] = CASES,
     histories: dict[str, int] | None = None,
     seed: int = 1,
+    doppler: bool = False,
     folder: str | Path | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> xr.Dataset:
@@ -136,6 +138,9 @@ def compare(
     histories : dict, optional
         Per run of a case; by default 2e7 (4e6 in case 1).
     seed : int
+    doppler : bool
+        Scatter at bound electrons that move (impulse approximation), as EGSnrc and PENELOPE do, instead of with
+        S(x, Z) at electrons at rest.
     folder : path, optional
         That holds ``tg195/``; by default ``TWINLAB_REFERENCE``.
     progress : callable, optional
@@ -166,7 +171,7 @@ def compare(
     for case in cases:
         if progress is not None:
             progress(f"case {case}")
-        rows.extend(_runs(case, where, {**HISTORIES, **(histories or {})}[case], seed))
+        rows.extend(_runs(case, where, {**HISTORIES, **(histories or {})}[case], seed, doppler))
     text = {
         name: ("row", [row[k] for row in rows])
         for k, name in enumerate(("case", "spectrum", "mode", "volume"))
@@ -237,10 +242,13 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
     parser.add_argument("--scale", type=float, default=1.0, help="times the default number of histories")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--doppler", action="store_true", help="bound, moving electrons (impulse approximation)"
+    )
     parser.add_argument("--save", help="netCDF file for the table")
     given = parser.parse_args()
     histories = {case: max(1000, int(n * given.scale)) for case, n in HISTORIES.items()}
-    table = compare(cases=tuple(given.cases), histories=histories, seed=given.seed)
+    table = compare(cases=tuple(given.cases), histories=histories, seed=given.seed, doppler=given.doppler)
     if given.save:
         table.to_netcdf(given.save, engine="h5netcdf")
     print(text(table))

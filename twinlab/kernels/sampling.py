@@ -22,8 +22,6 @@ N_X = 1024  # nodes of S(x)
 N_A = 1024  # nodes of the inverse of A(x^2) = int F^2 dx^2, even steps of (1 - A)^(1/4)
 N_KN_ENERGY, N_KN = 61, 129  # nodes of the inverse Klein-Nishina distribution: energy, probability
 _KN_STEP_KEV = 2.5
-N_P = 128  # nodes of the inverse of a shell's Compton profile
-_TRIES = 32  # draws of a shell and a momentum
 
 _ZERO = np.float32(0.0)
 _HALF = np.float32(0.5)
@@ -31,7 +29,6 @@ _ONE = np.float32(1.0)
 _TWO = np.float32(2.0)
 _MC2 = np.float32(ELECTRON_REST_KEV)
 _TINY = np.float32(1e-12)
-_P_MOST = np.float32(0.2)  # mc: F is linear up to there and even beyond
 _INV_HC = np.float32(1.0 / KEV_ANGSTROM)
 _X_SCALE = np.float32((N_X - 1) / X_MAX)
 _NEXT = np.uint64(1)
@@ -125,8 +122,11 @@ _INVERSE_KN = _inverse_klein_nishina()
 
 
 @njit(**INLINE)
-def _free_cosine(node, f, u):
-    """Cosine of Klein-Nishina scattering from a uniform, between two energy nodes."""
+def free_cosine(energy, u):
+    """Cosine of Klein-Nishina scattering from a uniform."""
+    place = energy * _KN_PER_KEV
+    node = min(np.int32(place), _KN_LAST)
+    f = place - np.float32(node)
     place = u * _KN_SCALE
     j = np.int32(place)
     g = place - np.float32(j)
@@ -191,9 +191,7 @@ def incoherent(energy, scatter, a, b, step, history, k0, k1):
 def incoherent_angle(energy, scatter, a, b):
     """One try of :func:`incoherent`, without a loop: the cosine of a free electron, and whether it is accepted."""
     reach = energy * _INV_HC * _X_SCALE
-    place = energy * _KN_PER_KEV
-    node = min(np.int32(place), _KN_LAST)
-    cosine = _free_cosine(node, place - np.float32(node), a)
+    cosine = free_cosine(energy, a)
     accepted = b * linear(scatter, reach) < linear(scatter, reach * math.sqrt(_HALF * (_ONE - cosine)))
     return cosine, accepted
 
@@ -202,56 +200,6 @@ def incoherent_angle(energy, scatter, a, b):
 def energy_ratio(energy, cosine):
     """E'/E of incoherent scattering by an electron at rest."""
     return _ONE / (_ONE + energy / _MC2 * (_ONE - cosine))
-
-
-@njit(**INLINE)
-def bound(energy, cosine, ratio, material, tables, step, history, k0, k1):
-    """Energy ratio of incoherent scattering by a moving electron (Doppler broadening), impulse approximation.
-
-    A shell by its electrons, the electron's momentum along the momentum transfer from the shell's Compton
-    profile, accepted with the factor by which such electrons scatter more; all drawn again while the photon could
-    not pay the binding energy.
-
-    Parameters
-    ----------
-    energy, cosine, ratio : float32
-        keV; angle; E'/E of an electron at rest.
-    material : int32
-    tables : Tables
-    step, history, k0, k1 : uint64
-        Stream of random numbers.
-
-    Returns
-    -------
-    ratio, step
-
-    References
-    ----------
-    Ribberfors R 1975, Phys. Rev. B 12:2067; Brusa D et al. 1996, Nucl. Instrum. Methods A 379:167, eqs. 18 and 24.
-    """
-    shell = tables.shell
-    # F(p) = 1 + slope p: electrons that move along the photon scatter it more often, and leave it more energy
-    transfer = max(_ONE + ratio * (ratio - _TWO * cosine), _TINY)
-    slope = math.sqrt(transfer) * (_ONE + ratio * (ratio - cosine) / transfer)
-    most = _ONE + _P_MOST * abs(slope)
-    for _ in range(_TRIES):
-        a, b, c, _ = draw(step, history, k0, k1)
-        step += _NEXT
-        k = _I0
-        while k < shell.shape[1] - 1 and a >= shell[material, k, 0]:
-            k += 1
-        s = _TWO * b - _ONE
-        p = linear(tables.momentum[material, k], abs(s) * np.float32(N_P - 1))
-        if c * most >= _ONE + slope * math.copysign(min(p, _P_MOST), s):
-            continue
-        t = p * p
-        x = _ONE - t * ratio * cosine
-        y = _ONE - t * ratio * ratio
-        root = math.sqrt(max(x * x - y * (_ONE - t), _ZERO))
-        broad = ratio / y * (x + math.copysign(root, s))
-        if broad >= _ZERO and energy * broad <= energy - shell[material, k, 1]:
-            return broad, step
-    return ratio, step  # an angle at which no electron would be set free
 
 
 @njit(**INLINE)

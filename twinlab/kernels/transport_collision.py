@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from twinlab.kernels.bound_electrons import bound, bound_cosine
 from twinlab.kernels.philox import INLINE
-from twinlab.kernels.sampling import bound, energy_ratio, incoherent, incoherent_angle, rayleigh, rotate
+from twinlab.kernels.sampling import energy_ratio, incoherent, incoherent_angle, rayleigh, rotate
 from twinlab.kernels.transport_data import CUTOFF_KEV, ENERGY_UNIT_KEV, MAX_DEPOSITS, unpack
 
 _ZERO = np.float32(0.0)
@@ -145,9 +146,14 @@ def finish(kind, left, cosine, share, e, row, f, material, c, d, tables, step, h
         area += f * (tables.cross[material, row + 1, 3] - area)
         cosine, step = rayleigh(energy, area, tables.inverse_area[material], c, d, step, history, k0, k1)
         return e, cosine, step
-    cosine, ratio, step = incoherent(energy, tables.scatter[material], c, d, step, history, k0, k1)
-    if tables.shell.shape[1] > 0:
+    if (
+        tables.shell.shape[1] > 0
+    ):  # the same two uniforms again: the angle tried for electrons at rest does not count
+        cosine, step = bound_cosine(energy, row, f, material, tables, c, d, step, history, k0, k1)
+        ratio = energy_ratio(energy, cosine)
         ratio, step = bound(energy, cosine, ratio, material, tables, step, history, k0, k1)
+    else:
+        cosine, ratio, step = incoherent(energy, tables.scatter[material], c, d, step, history, k0, k1)
     left = min(np.int64(energy * ratio * _PER_UNIT), e)
     if left < _CUTOFF:
         return np.int64(0), STRAIGHT, step

@@ -64,6 +64,9 @@ class Tables(NamedTuple):
     momentum: (
         np.ndarray
     )  # (material, m, N_P) float32: |p_z| / mc at even steps of the shell's Compton profile
+    bound_scatter: (
+        np.ndarray
+    )  # (material, N_BOUND, N_X) float32, S(E, x) of bound electrons; no rows where m = 0
     absorption: np.ndarray  # (material, energy) float32: share of the energy that a photon leaves per density
     #                         and length, mm-1 per g/cm3
 

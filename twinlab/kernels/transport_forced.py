@@ -14,9 +14,11 @@ import math
 import numpy as np
 from numba import njit, prange
 
+from twinlab.kernels.bound_electrons import bound, scatter_at
 from twinlab.kernels.philox import DEVICE, INLINE, draw_five, key
-from twinlab.kernels.sampling import ELECTRON_REST_KEV, KEV_ANGSTROM, N_X, X_MAX, bound, free_path, linear
+from twinlab.kernels.sampling import ELECTRON_REST_KEV, KEV_ANGSTROM, N_X, X_MAX, free_path, linear
 from twinlab.kernels.threads import one_parallel_region
+from twinlab.kernels.transport_collision import VIRTUAL, collide, locate
 from twinlab.kernels.transport_data import (
     CUTOFF_KEV,
     ENERGY_UNIT_KEV,
@@ -30,7 +32,7 @@ from twinlab.kernels.transport_data import (
 from twinlab.kernels.transport_forced_angles import N_F, angles_of
 from twinlab.kernels.transport_scatter import PARTS, PRIMARY, SCATTER, Screen, passed, strike
 from twinlab.kernels.transport_source import emit
-from twinlab.kernels.transport_track import VIRTUAL, box, collide, fly, inverse, locate
+from twinlab.kernels.transport_track import box, fly, inverse
 from twinlab.schema import refuse
 
 PILOT = 2_000  # histories that find the level of the roulette; their scores do not count
@@ -85,7 +87,10 @@ def expected(cosine, energy, row, f, material, tables, angles):
     x = energy * _INV_HC * math.sqrt(max(_HALF * (_ONE - cosine), _ZERO))
     ratio = _ONE / (_ONE + energy / _MC2 * (_ONE - cosine))
     free = ratio * ratio * (ratio + _ONE / ratio - (_ONE - cosine * cosine))
-    incoherent = free * linear(tables.scatter[material], x * _S_SCALE)
+    if tables.shell.shape[1] > 0:
+        incoherent = free * scatter_at(x, row, f, material, tables)
+    else:
+        incoherent = free * linear(tables.scatter[material], x * _S_SCALE)
     incoherent *= _between(angles.incoherent[material], row, f) * (inelastic - photo) / total
     coherent = (_ONE + cosine * cosine) * linear(angles.form[material], x * _F_SCALE)
     coherent *= _between(angles.coherent[material], row, f) * (total - inelastic) / total

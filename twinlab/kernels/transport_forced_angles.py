@@ -9,11 +9,23 @@ from typing import NamedTuple
 
 import numpy as np
 
+from twinlab.kernels.bound_electrons import ROWS
 from twinlab.kernels.sampling import ELECTRON_REST_KEV, KEV_ANGSTROM, N_A, N_X, X_MAX
 from twinlab.kernels.transport_data import Tables, energy_grid
 
 N_F = 4096  # nodes of F^2 over x: steps of 0.003 per angstrom, a hundredth of the width of oxygen's
 _NODE, _WEIGHT = np.polynomial.legendre.leggauss(256)  # of sin(theta / 2)
+_X = np.linspace(0.0, X_MAX, N_X)
+
+
+def bound_scatter_of(bound: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """S(E, x) of bound electrons as the sampling reads it, (N_ENERGY, n), from its rows (N_BOUND, N_X)."""
+    node, share = np.divmod(np.arange(len(x)) / ROWS, 1.0)
+    low, high = (
+        np.array([np.interp(at, _X, bound[k]) for at, k in zip(x, node.astype(int) + up, strict=True)])
+        for up in (0, 1)
+    )
+    return np.asarray(low + share[:, None] * (high - low))
 
 
 class Angles(NamedTuple):
@@ -39,14 +51,15 @@ def _coherent(inverse_area: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return form / form[0], factor * form[0]
 
 
-def _incoherent(scatter: np.ndarray) -> np.ndarray:
-    """Factor of S(x) times Klein-Nishina's at every energy."""
+def _incoherent(scatter: np.ndarray, bound: np.ndarray) -> np.ndarray:
+    """Factor of S(x), or of S(E, x) where there is one, times Klein-Nishina's at every energy."""
     half = 0.5 * (_NODE + 1.0)
     away = 2.0 * half**2  # 1 - cosine
     e = energy_grid()[:, None]
     ratio = 1.0 / (1.0 + e / ELECTRON_REST_KEV * away)
     density = ratio**2 * (ratio + 1.0 / ratio - away * (2.0 - away))
-    density = density * np.interp(e / KEV_ANGSTROM * half, np.linspace(0.0, X_MAX, N_X), scatter)
+    x = e / KEV_ANGSTROM * half
+    density = density * (bound_scatter_of(bound, x) if bound.size else np.interp(x, _X, scatter))
     # a sphere's element is 8 pi half d(half), and half runs over half the nodes' interval
     return np.asarray(1.0 / (4.0 * np.pi * (half * _WEIGHT * density).sum(axis=1)))
 
@@ -62,6 +75,6 @@ def angles_of(tables: Tables) -> Angles:
     stack = (
         [form for form, _ in coherent],
         [factor for _, factor in coherent],
-        [_incoherent(row) for row in tables.scatter],
+        [_incoherent(*rows) for rows in zip(tables.scatter, tables.bound_scatter, strict=True)],
     )
     return Angles(*(np.ascontiguousarray(rows, dtype=np.float32) for rows in stack))

@@ -8,7 +8,8 @@ from functools import lru_cache
 import numpy as np
 import xraylib
 
-from twinlab.kernels.sampling import ELECTRON_REST_KEV, KEV_ANGSTROM, N_A, N_P, N_X, X_MAX
+from twinlab.kernels.bound_electrons import N_BOUND, N_P
+from twinlab.kernels.sampling import ELECTRON_REST_KEV, KEV_ANGSTROM, N_A, N_X, X_MAX
 from twinlab.kernels.transport_data import (
     CUTOFF_KEV,
     ENERGY_UNIT_KEV,
@@ -17,15 +18,15 @@ from twinlab.kernels.transport_data import (
     Tables,
     energy_grid,
 )
-from twinlab.phantom import transport_store
+from twinlab.phantom import transport_electrons, transport_store
 from twinlab.phantom.transport_store import Part
 from twinlab.physics import attenuation, materials
-from twinlab.physics.compton_profiles import inverse_profile, shells
 from twinlab.physics.fluorescence import k_lines, k_share
 from twinlab.physics.materials import Material
 
 LINE_MIN_SHARE = 1e-3  # of an absorbed photon's energy: K lines that carry less are not followed
 _FIRST_Z = 26  # iron: K photons below 6.4 keV go less than 0.5 mm in water
+_SOURCES = (__file__, transport_electrons.__file__)
 _ALIKE = ("cross", "scatter", "inverse_area")  # tables of one shape for every material
 _ANGLE, _WEIGHT = np.polynomial.legendre.leggauss(64)  # of the half angle's sine
 _MM_PER_CM = 10.0
@@ -120,18 +121,6 @@ def _recoil(scatter: np.ndarray, energy: np.ndarray) -> np.ndarray:
     return (weight * (1.0 - ratio)).sum(axis=1) / weight.sum(axis=1)
 
 
-def _shells(material: Material) -> tuple[np.ndarray, np.ndarray]:
-    """Shells of a material: cumulative share of its electrons and binding energy, and inverse profiles."""
-    rows = [
-        (moles * shell.electrons, shell.binding_kev, inverse_profile(z, shell, N_P))
-        for z, moles in _atoms(material)
-        for shell in shells(z)
-    ]
-    rows.sort(key=lambda row: -row[0])
-    share = np.cumsum([row[0] for row in rows]) / sum(row[0] for row in rows)
-    return np.column_stack([share, [row[1] for row in rows]]), np.array([row[2] for row in rows])
-
-
 def _one(material: Material) -> Part:
     """Tables of one material, fluorescence and shells included."""
     energy = energy_grid()
@@ -141,7 +130,9 @@ def _one(material: Material) -> Part:
     )
     area, inverse, scatter = angular(material, energy)
     line, line_share = _fluorescence(material, photo)
-    shell, momentum = _shells(material)
+    electrons = transport_electrons.tables(_atoms(material))
+    kept = photo + inc * _recoil(scatter, energy)
+    kept_bound = photo + inc * electrons.pop("recoil")
     # the total is the sum of its parts, so that every pick below it has an interaction
     cross = np.stack([photo + inc + rayl, photo, photo + inc, area], axis=1).astype(np.float32)
     return {
@@ -150,26 +141,27 @@ def _one(material: Material) -> Part:
         "scatter": scatter,
         "line": line,
         "line_share": line_share,
-        "shell": shell.astype(np.float32),
-        "momentum": momentum.astype(np.float32),
-        "kept": photo + inc * _recoil(scatter, energy),
+        **electrons,
+        "kept": kept,
+        "kept_bound": kept_bound,
         "fluorescent": photo * (line[:, None] * line_share).sum(axis=0) / energy,
         "mu_en": data["mu_en"].values,
+        "mu_en_bound": data["mu_en"].values * kept_bound / kept,
     }
 
 
 @lru_cache(maxsize=256)
 def _known(key: str, made_of: Material | None) -> Part:
     material = materials.get(key) if made_of is None else made_of
-    options = f"{N_A} {N_X} {N_P} {N_ENERGY} {PER_OCTAVE} {X_MAX}"
-    return transport_store.fetch(material, options, lambda: _one(material), sources=(__file__,))
+    options = f"{N_A} {N_X} {N_P} {N_BOUND} {N_ENERGY} {PER_OCTAVE} {X_MAX}"
+    return transport_store.fetch(material, options, lambda: _one(material), sources=_SOURCES)
 
 
 def _part(name: str | Material) -> Part:
     if isinstance(name, str):
         return _known(name, None)
-    options = f"{N_A} {N_X} {N_P} {N_ENERGY} {PER_OCTAVE} {X_MAX}"
-    return transport_store.fetch(name, options, lambda: _one(name), sources=(__file__,))
+    options = f"{N_A} {N_X} {N_P} {N_BOUND} {N_ENERGY} {PER_OCTAVE} {X_MAX}"
+    return transport_store.fetch(name, options, lambda: _one(name), sources=_SOURCES)
 
 
 def _padded(arrays: list[np.ndarray], dtype: type) -> np.ndarray:
@@ -189,12 +181,21 @@ def _lines(parts: list[Part], follow: bool) -> tuple[np.ndarray, np.ndarray]:
     return energy, _padded([np.cumsum(p["line_share"], axis=0) for p in parts], np.float32)
 
 
-def _electrons(parts: list[Part], doppler: bool) -> tuple[np.ndarray, np.ndarray]:
+def _electrons(parts: list[Part], doppler: bool) -> dict[str, np.ndarray]:
+    n = len(parts)
     if not doppler:
-        return np.zeros((len(parts), 0, 2), np.float32), np.zeros((len(parts), 0, N_P), np.float32)
+        return {
+            "shell": np.zeros((n, 0, 2), np.float32),
+            "momentum": np.zeros((n, 0, N_P), np.float32),
+            "bound_scatter": np.zeros((n, 0, N_X), np.float32),
+        }
     shell = _padded([p["shell"] for p in parts], np.float32)
     shell[:, :, 0][shell[:, :, 0] == 0] = 2.0  # shells that a material lacks are never reached
-    return shell, _padded([p["momentum"] for p in parts], np.float32)
+    return {
+        "shell": shell,
+        "momentum": _padded([p["momentum"] for p in parts], np.float32),
+        "bound_scatter": np.ascontiguousarray(np.stack([p["bound_scatter"] for p in parts])),
+    }
 
 
 def build(
@@ -216,7 +217,8 @@ def build(
         Follow K photons of elements from ``_FIRST_Z`` on where they can carry away more than
         ``LINE_MIN_SHARE`` of an absorbed photon's energy; else, and from lighter elements, the energy stays.
     doppler : bool
-        Scatter at electrons that move as their shells' Compton profiles say, instead of at rest.
+        Scatter at bound electrons that move as their shells' Compton profiles say (impulse approximation, angles and
+        energies), instead of with S(x, Z) and at rest. Cross sections are the same.
 
     Returns
     -------
@@ -229,15 +231,14 @@ def build(
     """
     parts = [_part(m) for m in names]
     line, share = _lines(parts, fluorescence)
-    shell, momentum = _electrons(parts, doppler)
-    absorption = [p["kept"] - (p["fluorescent"] if fluorescence else 0.0) for p in parts]
+    kept, mu_en = ("kept_bound", "mu_en_bound") if doppler else ("kept", "mu_en")
+    absorption = [p[kept] - (p["fluorescent"] if fluorescence else 0.0) for p in parts]
     stack = {name: np.ascontiguousarray(np.stack([p[name] for p in parts])) for name in _ALIKE}
     return Tables(
         **stack,
-        kerma=np.ascontiguousarray(_part(kerma)["mu_en"], dtype=np.float32),
+        kerma=np.ascontiguousarray(_part(kerma)[mu_en], dtype=np.float32),
         line=line,
         line_share=share,
-        shell=shell,
-        momentum=momentum,
+        **_electrons(parts, doppler),
         absorption=np.array(absorption, np.float32),
     )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import xraylib
 
+from twinlab.physics.attenuation import ELECTRON_REST_KEV, HC_KEV_ANGSTROM
 from twinlab.schema import refuse
 
 FINE_STRUCTURE = 1.0 / 137.035999  # atomic unit of momentum over mc
@@ -71,16 +72,88 @@ def profile(z: int, shell: Shell, pz: np.ndarray) -> np.ndarray:
     return np.array([_or_zero(xraylib.ComptonProfile_Partial, z, number, float(p)) for p in pz])
 
 
-def inverse_profile(z: int, shell: Shell, steps: int) -> np.ndarray:
-    """|pz| / mc at even steps of the cumulative profile of a shell, shape (steps,)."""
+@lru_cache(maxsize=1024)
+def _cumulative(z: int, shell: Shell) -> tuple[np.ndarray, np.ndarray]:
+    """|pz| in atomic units and the share of a shell's electrons that move more slowly than that."""
     grid = np.concatenate([[0.0], np.geomspace(1e-3, 0.999 * PZ_MAX, 600)])
     density = profile(z, shell, grid)
     whole = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(grid))])
     if whole[-1] <= 0:  # a shell without a table: its electrons rest
-        return np.zeros(steps)
+        return grid, np.ones(grid.size)
+    return grid, whole / whole[-1]
+
+
+def inverse_profile(z: int, shell: Shell, steps: int) -> np.ndarray:
+    """|pz| / mc at even steps of the cumulative profile of a shell, shape (steps,)."""
+    grid, whole = _cumulative(z, shell)
     # the last step would reach to the table's end: half a step is its median
     place = np.minimum(np.linspace(0.0, 1.0, steps), 1.0 - 0.25 / steps)
-    return np.interp(place, whole / whole[-1], grid) * FINE_STRUCTURE
+    return np.interp(place, whole, grid) * FINE_STRUCTURE
+
+
+def share_below(z: int, shell: Shell, pz: np.ndarray) -> np.ndarray:
+    """Share of a shell's electrons whose momentum along an axis is below ``pz`` (mc, of either sign)."""
+    grid, whole = _cumulative(z, shell)
+    pz = np.asarray(pz, float)
+    return np.asarray(0.5 + 0.5 * np.sign(pz) * np.interp(np.abs(pz) / FINE_STRUCTURE, grid, whole))
+
+
+def largest_momentum(energy_kev: np.ndarray, binding_kev: float, x: np.ndarray) -> np.ndarray:
+    """Largest pz / mc of electrons that a photon can set free at a momentum transfer; inputs broadcast.
+
+    Parameters
+    ----------
+    energy_kev : array
+        Of the photon, above the binding energy.
+    binding_kev : float
+    x : array
+        sin(theta / 2) / wavelength, 1/angstrom.
+
+    References
+    ----------
+    Brusa D et al. 1996, Nucl. Instrum. Methods A 379:167, eq. 14; Ribberfors R, Berggren K-F 1982, Phys. Rev. A
+    26:3325.
+    """
+    product = (
+        2.0
+        * (HC_KEV_ANGSTROM * np.asarray(x, float)) ** 2
+        * (1.0 - binding_kev / np.asarray(energy_kev, float))
+    )
+    root = np.sqrt(2.0 * product + binding_kev**2)
+    return np.asarray(
+        (product - ELECTRON_REST_KEV * binding_kev) / (ELECTRON_REST_KEV * np.maximum(root, 1e-12))
+    )
+
+
+def bound_scatter(z: int, energy_kev: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Incoherent scattering function of an atom in the impulse approximation.
+
+    The electrons of every shell that a photon of this energy can set free at this momentum transfer. Unlike Hubbell's
+    S(x, Z) it depends on the energy, through the bindings; far above them both reach ``z``.
+
+    Parameters
+    ----------
+    z : int
+    energy_kev, x : array
+        Photon energies, and sin(theta / 2) / wavelength in 1/angstrom; they broadcast.
+
+    Returns
+    -------
+    array
+        Electrons, 0 to ``z``.
+
+    References
+    ----------
+    Ribberfors R, Berggren K-F 1982, Phys. Rev. A 26:3325; Brusa D et al. 1996, Nucl. Instrum. Methods A 379:167.
+    """
+    energy, x = np.broadcast_arrays(np.asarray(energy_kev, float), np.asarray(x, float))
+    found = np.zeros(energy.shape)
+    for shell in shells(z):
+        free = energy > shell.binding_kev
+        above = np.where(free, energy, np.inf)
+        share = share_below(z, shell, largest_momentum(above, shell.binding_kev, x))
+        found += shell.electrons * np.where(free, share, 0.0)
+    return found
 
 
 def _or_zero(function: object, *args: float) -> float:
