@@ -122,10 +122,7 @@ def forcing(phantom: str | None) -> None:
             mean, sd = transport.mean_sd(tally.region[1], n)
             found[kind] = mean, sd, took
         base = found["plain"]
-        # squares of scores below 0.008 keV round to 0: no sd, no gain
-        gain = {
-            k: base[1] ** 2 * base[2] / (v[1] ** 2 * v[2]) if v[1] > 0 else np.nan for k, v in found.items()
-        }
+        gain = {k: base[1] ** 2 * base[2] / (v[1] ** 2 * v[2]) for k, v in found.items()}
         z = (found["forcing"][0] - base[0]) / np.hypot(base[1], found["forcing"][1])
         print(f"| {name} | {gain['forcing']:.2f} | {gain['lengths']:.2f} | {z:+.1f} |", flush=True)
     if phantom is None:

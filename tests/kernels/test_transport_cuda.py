@@ -135,3 +135,10 @@ def test_gpu_equals_cpu(geometry):
         mean, sd = transport.mean_sd(a, n)
         other, _ = transport.mean_sd(b, n)
         assert (np.abs(mean - other) <= sd).all()
+
+
+def test_dose_on_the_processor_does_not_import_cuda():
+    """numba.cuda is a fifth of the processor time of the start."""
+    code = "import sys, twinlab.dose.organs, twinlab.kernels.device as d; d.resolve('cpu', where='x'); "
+    code += "sys.exit('numba.cuda' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from twinlab.kernels import device as devices
-from twinlab.kernels import transport, transport_cuda
+from twinlab.kernels import transport
 from twinlab.kernels.device import Device
 from twinlab.kernels.transport_data import Grid, Source, Tables
 from twinlab.kernels.transport_splitting import Splitting
@@ -62,6 +62,9 @@ class Engine:
         ``beam_mm`` is the range along z, in the grid's box, beyond which photons are split where asked for.
         """
         if devices.resolve(self.device, where="dose") == "cuda":
+            # not at the top: it brings numba.cuda, a quarter of the start of a program that asks for no device
+            from twinlab.kernels import transport_cuda
+
             tally = transport_cuda.run(
                 grid,
                 tables,

@@ -34,7 +34,6 @@ from twinlab.kernels.transport_tally import (
     tally_reached,
     tally_voxels,
 )
-from twinlab.kernels.transport_tally import atomic_add as _atomic_add  # noqa: F401
 from twinlab.kernels.transport_track import GONE, score_fluence
 
 N_SCALAR = 5  # emitted, escaped, left in the world's air, deposited in the grid, its squares
@@ -107,7 +106,7 @@ def _branch_all(p, kept, k0, k1, rule, waiting, scalars, with_voxels, voxel_flat
         else:
             goes_on = _branch(j, p, kept, k0, k1, rule, waiting, scalars, with_voxels)
             if with_voxels and full(kept.n_used[j]):
-                _empty_table(j, kept, voxel_flat)
+                _empty_table(p.history[j], j, kept, voxel_flat)
             if goes_on:
                 p.energy[j] = p.left[j]
                 continue
@@ -115,7 +114,7 @@ def _branch_all(p, kept, k0, k1, rule, waiting, scalars, with_voxels, voxel_flat
         p.cosine[j] = STRAIGHT
         if p.energy[j] == 0:
             scalars[3] += kept.left_in[j]
-            scalars[4] += square(kept.left_in[j])
+            scalars[4] += square(kept.left_in[j], p.history[j])
             kept.left_in[j] = 0
             kept.listed[n] = j
             n += 1
@@ -123,8 +122,8 @@ def _branch_all(p, kept, k0, k1, rule, waiting, scalars, with_voxels, voxel_flat
 
 
 @njit(**INLINE)
-def _empty_table(j, kept, voxel_flat):
-    kept.n_used[j] = empty(kept.keys[j], kept.values[j], kept.used[j], kept.n_used[j], voxel_flat)
+def _empty_table(history, j, kept, voxel_flat):
+    kept.n_used[j] = empty(history, kept.keys[j], kept.values[j], kept.used[j], kept.n_used[j], voxel_flat)
 
 
 @njit(**INLINE)
@@ -197,25 +196,25 @@ def _score_flights(p, kept, grid, tables, lengths, with_voxels, voxel_flat):
                 grid, tables, kept.along[j], with_voxels, kept.keys[j], kept.values[j], kept.used[j], kept.n_used[j],
             )  # fmt: skip
             if with_voxels and full(kept.n_used[j]):
-                _empty_table(j, kept, voxel_flat)
+                _empty_table(p.history[j], j, kept, voxel_flat)
 
 
 @njit(**INLINE)
-def _add_up(j, kept, scalars, region, fluence, lengths, split, with_voxels, voxel_flat):
+def _add_up(history, j, kept, scalars, region, fluence, lengths, split, with_voxels, voxel_flat):
     """End of the history of a slot: its scores and their squares."""
     tally(
-        kept.count[j], kept.places[j], kept.energies[j], kept.rods[j], scalars, region, fluence,
+        history, kept.count[j], kept.places[j], kept.energies[j], kept.rods[j], scalars, region, fluence,
         kept.total, kept.touched, not (lengths or split),
     )  # fmt: skip
     if split:
-        tally_reached(kept.along[j], kept.reached[j], region)
+        tally_reached(history, kept.along[j], kept.reached[j], region)
     elif lengths:
-        tally_along(kept.along[j], region)
+        tally_along(history, kept.along[j], region)
     if with_voxels:
         if lengths or split:
-            _empty_table(j, kept, voxel_flat)
+            _empty_table(history, j, kept, voxel_flat)
         else:
-            tally_voxels(kept.count[j], kept.places[j], kept.energies[j], voxel_flat)
+            tally_voxels(history, kept.count[j], kept.places[j], kept.energies[j], voxel_flat)
 
 
 @njit(**DEVICE)
@@ -250,7 +249,8 @@ def _follow(
             n = _deposit_all(p, kept, scalars)
         deflect_all(p)
         for i in range(n):
-            _add_up(kept.listed[i], kept, scalars, region, fluence, lengths, split, with_voxels, voxel_flat)
+            j = kept.listed[i]
+            _add_up(p.history[j], j, kept, scalars, region, fluence, lengths, split, with_voxels, voxel_flat)
         before = following
         following = _start(n, following, high, p, kept, source, k0, k1, scalars)
         active += following - before - n

@@ -11,9 +11,9 @@ import numpy as np
 
 from twinlab.kernels.philox import key
 from twinlab.kernels.transport import Tally
-from twinlab.kernels.transport_batch import REGION, VOXEL, square
 from twinlab.kernels.transport_data import MAX_DEPOSITS, Grid, Source, Tables
 from twinlab.kernels.transport_history import trace
+from twinlab.kernels.transport_tally import REGION, VOXEL, square
 
 try:
     from numba import cuda, int64
@@ -35,9 +35,8 @@ def kernel(first, count, k0, k1, grid, tables, source, with_voxels, scalars, reg
     for k in range(n_rod):
         fluence[k] = 0
     for h in range(cuda.grid(1), count, cuda.gridsize(1)):
-        n, emitted, escaped, outside = trace(
-            np.uint64(first + h), k0, k1, grid, tables, source, places, energy, fluence
-        )
+        history = np.uint64(first + h)
+        n, emitted, escaped, outside = trace(history, k0, k1, grid, tables, source, places, energy, fluence)
         deposited = np.int64(0)
         for j in range(n):
             deposited += energy[j]
@@ -45,11 +44,11 @@ def kernel(first, count, k0, k1, grid, tables, source, with_voxels, scalars, reg
         cuda.atomic.add(scalars, (copy, 1), escaped)
         cuda.atomic.add(scalars, (copy, 2), outside)
         cuda.atomic.add(scalars, (copy, 3), deposited)
-        cuda.atomic.add(scalars, (copy, 4), square(deposited))
+        cuda.atomic.add(scalars, (copy, 4), square(deposited, history))
         for k in range(n_rod):
             if fluence[k] != 0:
                 cuda.atomic.add(rods, (copy, k, 0), fluence[k])
-                cuda.atomic.add(rods, (copy, k, 1), square(fluence[k]))
+                cuda.atomic.add(rods, (copy, k, 1), square(fluence[k], history))
                 fluence[k] = 0
         # join deposits of one voxel, then of one region, before squaring
         if with_voxels:
@@ -64,7 +63,7 @@ def kernel(first, count, k0, k1, grid, tables, source, with_voxels, scalars, reg
                         if places[i] == places[j]:
                             e += energy[i]
                     cuda.atomic.add(voxels, (places[j] >> VOXEL, 0), e)
-                    cuda.atomic.add(voxels, (places[j] >> VOXEL, 1), square(e))
+                    cuda.atomic.add(voxels, (places[j] >> VOXEL, 1), square(e, history))
         for j in range(n):
             k = places[j] & REGION
             e = energy[j]
@@ -77,7 +76,7 @@ def kernel(first, count, k0, k1, grid, tables, source, with_voxels, scalars, reg
                     if places[i] & REGION == k:
                         e += energy[i]
                 cuda.atomic.add(region, (copy, k, 0), e)
-                cuda.atomic.add(region, (copy, k, 1), square(e))
+                cuda.atomic.add(region, (copy, k, 1), square(e, history))
 
 
 def available() -> str:

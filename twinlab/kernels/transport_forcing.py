@@ -14,10 +14,12 @@ from numba import njit, prange
 
 from twinlab.kernels.philox import DEVICE, INLINE, draw_five
 from twinlab.kernels.sampling import free_path
-from twinlab.kernels.transport_batch import N_SCALAR, REGION, VOXEL, _atomic_add, square
+from twinlab.kernels.transport_batch import N_SCALAR
+from twinlab.kernels.transport_collision import collide, deposit
 from twinlab.kernels.transport_data import ENERGY_UNIT_KEV, MAX_DEPOSITS, energy_position
 from twinlab.kernels.transport_source import emit
-from twinlab.kernels.transport_track import GONE, advance, ambience, approach, collide, deposit
+from twinlab.kernels.transport_tally import REGION, VOXEL, atomic_add, square
+from twinlab.kernels.transport_track import GONE, advance, ambience, approach
 
 CHUNK = 2048  # histories of one task
 
@@ -177,7 +179,7 @@ def trace_forced(history, k0, k1, grid, tables, source, places, energies):
 
 
 @njit(**INLINE)
-def _score(n, places, energies, scalars, region, total, with_voxels, voxel):
+def _score(history, n, places, energies, scalars, region, total, with_voxels, voxel):
     """Join a history's deposits by region and by voxel, and add them and their squares."""
     deposited = np.int64(0)
     for i in range(n):
@@ -185,14 +187,14 @@ def _score(n, places, energies, scalars, region, total, with_voxels, voxel):
             total[places[i] & REGION] += energies[i]
             deposited += energies[i]
     scalars[3] += deposited
-    scalars[4] += square(deposited)
+    scalars[4] += square(deposited, history)
     for i in range(n):
         if energies[i] == 0:
             continue
         k = places[i] & REGION
         if total[k] != 0:
             region[k, 0] += total[k]
-            region[k, 1] += square(total[k])
+            region[k, 1] += square(total[k], history)
             total[k] = 0
     if not with_voxels:
         return
@@ -204,8 +206,8 @@ def _score(n, places, energies, scalars, region, total, with_voxels, voxel):
                 energies[j] = 0
         if e > 0:
             at = 2 * (places[i] >> VOXEL)
-            _atomic_add(voxel, at, e)
-            _atomic_add(voxel, at + 1, square(e))
+            atomic_add(voxel, at, e)
+            atomic_add(voxel, at + 1, square(e, history))
         energies[i] = 0
 
 
@@ -229,5 +231,5 @@ def run_forcing(first, count, k0, k1, grid, tables, source, n_region, with_voxel
             own[0] += emitted
             own[1] += escaped
             own[2] += outside
-            _score(n, places, energies, own, region[chunk], total, with_voxels, voxel)
+            _score(np.uint64(h), n, places, energies, own, region[chunk], total, with_voxels, voxel)
     return scalars.sum(axis=0), region.sum(axis=0)

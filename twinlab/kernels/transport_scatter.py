@@ -14,10 +14,11 @@ from numba import njit, prange
 
 from twinlab.kernels.philox import INLINE, draw_five, key
 from twinlab.kernels.sampling import free_path
-from twinlab.kernels.transport_batch import square
+from twinlab.kernels.transport_collision import VIRTUAL, collide
 from twinlab.kernels.transport_data import ENERGY_UNIT_KEV, Grid, Source, Tables, energy_position
 from twinlab.kernels.transport_source import emit
-from twinlab.kernels.transport_track import VIRTUAL, box, collide, fly, inverse
+from twinlab.kernels.transport_tally import square
+from twinlab.kernels.transport_track import box, fly, inverse
 
 PARTS = 64  # of the histories: fixed, so that sums do not depend on the number of threads
 N_TANGENT = 64  # angles of the grid's table
@@ -142,7 +143,7 @@ def _run(first, count, k0, k1, grid, tables, source, screen, scores):
                 got *= passed(screen.along, row, along, screen.tangent[1])
             score = np.int64(energy * got * _PER_UNIT)
             own[kind, j, i, 0] += score
-            own[kind, j, i, 1] += square(score)
+            own[kind, j, i, 1] += square(score, np.uint64(h))
 
 
 def run_screen(

@@ -12,7 +12,6 @@ import numpy as np
 from numba import njit
 
 from twinlab.kernels.philox import INLINE
-from twinlab.kernels.transport_collision import VIRTUAL, collide, deposit, fluoresce, locate  # noqa: F401
 
 _ZERO = np.float32(0.0)
 _BEFORE = np.float32(-1e30)  # distance of a flight through the grid that does not take place
