@@ -12,9 +12,9 @@ from twinlab.kernels.bound_electrons import bound_cosine
 from twinlab.kernels.philox import draw
 from twinlab.kernels.sampling import ELECTRON_REST_KEV, KEV_ANGSTROM
 from twinlab.kernels.transport_collision import SCATTERED, finish
-from twinlab.kernels.transport_data import ENERGY_UNIT_KEV, energy_position
+from twinlab.kernels.transport_data import ENERGY_UNIT_KEV, energy_grid, energy_position
 from twinlab.kernels.transport_forced import expected
-from twinlab.kernels.transport_forced_angles import angles_of
+from twinlab.kernels.transport_forced_angles import angles_of, bound_scatter_of
 from twinlab.phantom import transport_tables as table_module
 from twinlab.physics.attenuation import cross_sections
 from twinlab.physics.compton_profiles import bound_scatter
@@ -118,6 +118,20 @@ def test_expected_photons_of_forced_detection_are_all(tables, energy):
     assert (got * 4 * np.pi * half * weight).sum() == pytest.approx(
         float(data["incoherent"][0]) / total, rel=1e-3
     )
+
+
+@pytest.mark.parametrize("material", [1, 2])
+def test_scattering_function_between_the_nodes(tables, material):
+    energy = energy_grid()[:, None]
+    x = energy / KEV_ANGSTROM * np.array([0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 1.0])
+    want = sum(n * bound_scatter(z, energy, x) for z, n in ATOMS[material]) / sum(
+        z * n for z, n in ATOMS[material]
+    )
+    got = bound_scatter_of(tables.bound_scatter[material], x)
+    off = np.abs(got / got[-1, -1] * want[-1, -1] - want).max(axis=1)
+    # of all electrons: what linear interpolation leaves where S bends most, near the outer shells' bindings
+    assert off[energy_grid() >= 10.0].max() < 1e-3
+    assert off.max() < 4e-3
 
 
 def test_electrons_at_rest_have_no_such_tables():
