@@ -93,7 +93,7 @@ def simulate(
     fluorescence : bool
         Follow K photons of heavy elements; otherwise they stay where they arise.
     doppler : bool
-        Energy of scattered photons with the motion of bound electrons.
+        Angles and energies of scattered photons at bound, moving electrons (impulse approximation).
     device : "auto", "cpu" or "cuda"
         Where the photons are followed.
     splitting : bool
