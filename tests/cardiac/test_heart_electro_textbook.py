@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import textbook_tp06 as textbook
 
 from twinlab.cardiac import electro
-from twinlab.cardiac.electro.tissue import NIEDERER
-from twinlab.kernels import heart_tp06
+from twinlab.cardiac.electro import stepping
+from twinlab.cardiac.electro.tissue import excitable
+from twinlab.kernels import heart_lines, heart_tp06
 
 CHI_CM = 140.0 * 0.01
+LINE = heart_lines.line
 
 
 def _states(n, seed):
@@ -74,19 +78,15 @@ def test_currents_and_concentrations_step_as_published(sodium):
     assert np.sqrt(((got[0] - wanted[0]) ** 2).mean()) < 1e-4
 
 
-# direction, diffusivity (mm2/ms), steps (mm) and length (mm) of the cable
-CABLES = {"along": (NIEDERER[0] / CHI_CM, 0.1, 10.0), "across": (NIEDERER[1] / CHI_CM, 0.05, 4.0)}
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("direction", list(CABLES))
+@pytest.mark.parametrize("direction", list(textbook.CABLES))
 def test_planar_waves_are_those_of_the_textbook_cable(direction):
     """Same differences in space: the velocity for a vanishing time step is the cable's; 0.1 % (measured 0.05 %).
 
     Then both for a vanishing voxel: consistent and lumped mass err by opposite terms of second order, and
     the cable's extrapolated velocity lies between them, 1 % from their mean (measured 0.2 and 0.1 %).
     """
-    d, h, length = CABLES[direction]
+    d, h, length = textbook.CABLES[direction]
     cable = [textbook.cable_velocity(d, s, length) for s in (h, 0.5 * h)]
 
     def ours(step, mass):
@@ -99,6 +99,31 @@ def test_planar_waves_are_those_of_the_textbook_cable(direction):
     lumped = [ours(s, "lumped") for s in (h, 0.5 * h)]
     assert lumped == pytest.approx(cable, rel=1e-3)
     fine = ours(0.5 * h, "consistent")
-    limit = electro.converged(*cable)
+    limit = textbook.limit_velocity(direction)
     assert lumped[1] < limit < fine
     assert 0.5 * (lumped[1] + fine) == pytest.approx(limit, rel=0.01)
+
+
+def _far_corner(h, share, monkeypatch):
+    """Time at the far corner of a sheet of 10 x 3.6 mm, stimulated as the N-version slab."""
+    monkeypatch.setattr(heart_lines, "line", partial(LINE, share=share))
+    sheet = excitable(electro.slab((10.0, 3.6, h), h))
+    corner = electro.box_stimulus((-h,) * 3, (1.5, 1.5, 2 * h), amplitude_mv_per_ms=50.0 / CHI_CM)
+    state, facts = stepping.run(
+        sheet, stimuli=[corner], cell="tp06_epi", dt_ms=0.02, end_ms=60.0, until_active=True
+    )
+    assert facts["solver"] == "lines"
+    return float(state.marks.first_up.max())
+
+
+@pytest.mark.slow
+def test_consistent_mass_and_differences_tend_to_one_time(monkeypatch):
+    """An oblique, curved front: both have one limit (0.1 %; measured 0.01 %), consistent mass from below at last.
+
+    At 0.1 mm it is earlier than at 0.2 and 0.05 mm: its error changes sign, so no order may be assumed from there.
+    """
+    t = {h: _far_corner(h, 1.0, monkeypatch) for h in (0.2, 0.1, 0.05, 0.025)}
+    d = {h: _far_corner(h, 0.0, monkeypatch) for h in (0.1, 0.05, 0.025)}
+    limit = electro.converged(d[0.05], d[0.025])
+    assert electro.converged(t[0.05], t[0.025]) == pytest.approx(limit, rel=1e-3)
+    assert t[0.2] > t[0.1] < t[0.05] < t[0.025] < limit < d[0.025] < d[0.05] < d[0.1]

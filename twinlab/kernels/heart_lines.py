@@ -25,23 +25,25 @@ class Line(NamedTuple):
     upper: np.ndarray
 
 
-def line(points: int, number: float, implicit: float = 0.5) -> Line:
+def line(points: int, number: float, implicit: float = 0.5, share: float = 1.0) -> Line:
     """Factors of a direction of so many nodes; ``number`` is ``dt * D / h**2``.
 
     Even nodes of linear elements: mass ``(1, 4, 1) / 6``, stiffness ``(-1, 2, -1)``, ends halved (no flux).
+    ``share`` of the mass is consistent, the rest lumped: with 0 these are second differences.
     """
+    side = share / 6.0
     ends = np.ones(points)
     ends[[0, -1]] = 0.5
-    diagonal = (2.0 / 3.0 + 2.0 * implicit * number) * ends
-    off = 1.0 / 6.0 - implicit * number
+    diagonal = (1.0 - 2.0 * side + 2.0 * implicit * number) * ends
+    off = side - implicit * number
     inverse, upper = np.empty(points), np.empty(points)
     left = 0.0
     for i in range(points):
         inverse[i] = 1.0 / (diagonal[i] - off * left)
         upper[i] = left = off * inverse[i]
     return Line(
-        (2.0 / 3.0 - 2.0 * (1.0 - implicit) * number) * ends,
-        1.0 / 6.0 + (1.0 - implicit) * number,
+        (1.0 - 2.0 * side - 2.0 * (1.0 - implicit) * number) * ends,
+        side + (1.0 - implicit) * number,
         off,
         inverse,
         upper,

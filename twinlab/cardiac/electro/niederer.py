@@ -116,6 +116,8 @@ def n_version(
 def converged(coarse: float, fine: float, *, ratio: float = 2.0, order: float = 2.0) -> float:
     """Value for a vanishing step from two steps (Richardson), the coarser ``ratio`` times the finer.
 
+    True only where both steps show that order: P8 of the N-version slab at 0.2 and 0.1 mm does not.
+
     Examples
     --------
     >>> converged(5.0, 2.0)
