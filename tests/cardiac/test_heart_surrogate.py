@@ -106,7 +106,7 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(InputError, match="outputs of the model"):
         calibrate(linear, bounds=BOX, measurements={"w": (1.0, 0.1)}, runs=16)
     inputs = design(BOX, n=4)
-    with pytest.raises(InputError, match="10 runs or more for 2 inputs"):
+    with pytest.raises(InputError, match="6 runs or more for 2 inputs"):
         fit(inputs, smooth(inputs), bounds=BOX)
     inputs = design(BOX, n=16)
     made = fit(inputs, smooth(inputs), bounds=BOX)

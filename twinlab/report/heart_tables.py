@@ -140,3 +140,36 @@ def learnt_words(found: Calibration) -> str:
     words = f"The measurements tell {', '.join(told) or 'no parameter'}"
     words += f"; mostly prior: {', '.join(rest)}" if rest else ""
     return words + (f"; against the end of its range: {', '.join(edge)}." if edge else ".")
+
+
+def geometry_words(heart: xr.Dataset) -> str:
+    """How the geometry was found and how sure it is."""
+    attrs = heart.attrs
+    words = f"Path {attrs.get('path', 'idealised')}: {attrs.get('certainty', 'no image behind it')}."
+    spread = attrs.get("lv_ml_spread")
+    return words + (
+        f" The threshold leaves {100 * float(spread):.0f} % of the left cavity open." if spread else ""
+    )
+
+
+def mesh_over_image(heart: xr.Dataset) -> float:
+    """Left cavity of the mesh over that of the image."""
+    return float(geometry.cavity_volume(heart, "lv_endocardium")) / float(heart.attrs["measured_lv_ml"])
+
+
+def qrs_words(durations: Mapping[str, float]) -> str:
+    """QRS durations in a sentence."""
+    parts = [f"{name} {value:.0f} ms" for name, value in durations.items()]
+    return f"QRS at 0.6 m/s along the fibres: {', '.join(parts)}."
+
+
+def sobol_words(indices: xr.Dataset, surrogate: Any) -> str:
+    """The strongest input of each output, and the surrogate's error."""
+    parts = []
+    for output in ("lv_edv", "lv_esv", "systemic_systolic"):
+        if output in indices["output"].to_numpy():
+            total = indices["total"].sel(output=output)
+            name = str(total["input"].to_numpy()[int(total.to_numpy().argmax())])
+            parts.append(f"{readable(output)} on {readable(name)} ({float(total.max()):.2f})")
+    share = 100.0 * float(surrogate.error["rmse_share"].max())
+    return f"Most hangs {'; '.join(parts)}. Left-out error of the surrogate: at most {share:.0f} % of the spread."

@@ -90,6 +90,7 @@ class CoupledLoop:
         self._offset, self._slope, self._work = np.empty(8), np.zeros((8, 8)), np.empty((8, 8))
         self._open = np.zeros(4, np.bool_)
         self.pressure, self.flow = np.zeros(8), np.zeros(8)
+        self.why = ""
 
     def _linearise(self, volume: np.ndarray, time_s: float) -> float:
         """Put the ventricles' tangents at the volumes into offset and slope; the pressures' greatest size."""
@@ -110,11 +111,17 @@ class CoupledLoop:
         return size
 
     def _try(self, state: np.ndarray, time_s: float, h: float) -> np.ndarray | None:
-        """One backward Euler step; None when Newton does not settle."""
+        """One backward Euler step; None when Newton does not settle or a ventricle finds no balance (``self.why``)."""
+        self.why = ""
         affine_pressures(self.par, time_s + h, self._offset, self._slope)
         guess, new = state.copy(), np.empty(12)
         for _ in range(_MOST_NEWTON):
-            if not np.isfinite(self._linearise(guess, time_s + h)):
+            try:
+                size = self._linearise(guess, time_s + h)
+            except RuntimeError as error:  # a ventricle's own: a shorter step asks less of it
+                self.why = f" ({error})"
+                return None
+            if not np.isfinite(size):
                 return None
             stage(
                 self.par,
@@ -164,7 +171,7 @@ class CoupledLoop:
                     raise CoupledError(
                         f"closed_loop: no solution at {1000.0 * (time_s + done):.3f} ms, volumes"
                         f" {state[1]:.2f} and {state[5]:.2f} ml, even with steps of {2000.0 * piece:.4f} ms;"
-                        " take more steps_per_beat or look at the ventricle's pressure there"
+                        f" take more steps_per_beat or look at the ventricle's pressure there{self.why}"
                     )
                 continue
             for one in self._everyone:

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
     submod_attrs={
         "surrogate": ["Surrogate", "design", "fit", "predict"],
-        "virtual_heart": ["INPUTS", "VirtualHeart", "beats", "one_beat", "segment_times"],
+        "virtual_heart": ["INPUTS", "VirtualHeart", "beats", "circulation_of", "one_beat", "segment_times"],
         "pacing": ["activations", "electrocardiograms", "pacing_sites"],
         "finite_elements": ["beat_3d", "fitted_left_ventricle"],
         "reduced": ["Reduced", "predict_curves", "reduce_curves"],

@@ -124,8 +124,8 @@ def beat_3d(
 ) -> xr.Dataset:
     """Beats of a left ventricle of finite elements, filled and emptied by the closed loop.
 
-    The mesh is the shape at end-diastole: its stress-free shape is found first. The base moves in its plane only and
-    the pericardium holds the epicardium along its normal by springs. The other three chambers are elastances.
+    The mesh is the shape at end-diastole: its stress-free shape is found first. The base is held, and springs along
+    the normal hold the epicardium. The other three chambers are elastances.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def beat_3d(
     Returns
     -------
     Dataset
-        As :func:`~twinlab.cardiac.circulation.closed_loop`; with ``point`` and ``tet`` of the quadratic mesh and
+        As :func:`~twinlab.cardiac.circulation.closed_loop`; with ``point`` and ``element`` (tet, corner) of the quadratic mesh and
         ``displacement`` (shape_time, node, axis) over the last beat, from the stress-free shape; ``fibre_strain`` and
         its kin at end systole against end diastole (tet).
 
@@ -176,7 +176,7 @@ def beat_3d(
     period = 1000.0 * parameters.period_s
     settings: dict[str, Any] = {
         "law": law or guccione(),
-        "fixed": "base_z",
+        "fixed": "base",
         "springs": [Springs("epicardium", PERICARDIUM_KPA_PER_MM)],
     }
     turn = _upright(heart)
@@ -240,6 +240,6 @@ def _shapes(beating: Beating, loop: xr.Dataset, turn: np.ndarray) -> xr.Dataset:
     data: dict[str, Any] = {
         "displacement": label("displacement", shapes, coords, dims=("shape_time", "node", "axis")),
         "point": solid.heart["point"],
-        "tet": solid.heart["tet"],
+        "element": (("tet", "corner"), np.asarray(solid.heart["tet"])),
     }
     return _turned(xr.Dataset(data), turn.T).merge(strains)

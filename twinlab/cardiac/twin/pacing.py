@@ -41,22 +41,20 @@ def pacing_sites(name: str) -> dict[str, Entry]:
     Parameters
     ----------
     name : str
-        A key of :data:`INTRINSIC`, or leads joined by `` + ``, as ``"right_apex + left_lateral"``.
+        A key of :data:`INTRINSIC`, leads, or both joined by `` + ``, as ``"right_apex + left_lateral"``, or
+        ``"left bundle branch block + left_lateral"`` for a left lead that works with what conducts by itself.
 
     Raises
     ------
     InputError
         An unknown conduction or lead.
     """
-    if name in INTRINSIC:
-        return dict(INTRINSIC[name])
-    parts = [part.strip() for part in name.split("+")]
-    unknown = [part for part in parts if part not in LEADS]
-    if unknown:
-        refuse(
-            "pacing", f"one of {', '.join(INTRINSIC)}, or leads ({', '.join(LEADS)}) joined by +", unknown[0]
-        )
-    return {part: LEADS[part] for part in parts}
+    sites: dict[str, Entry] = {}
+    for part in (p.strip() for p in name.split("+")):
+        if part not in INTRINSIC and part not in LEADS:
+            refuse("pacing", f"{', '.join(INTRINSIC)}, or leads ({', '.join(LEADS)}), joined by +", part)
+        sites |= INTRINSIC.get(part) or {part: LEADS[part]}
+    return sites
 
 
 def activations(

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from twinlab.schema import refuse
 
-MIN_RUNS_PER_INPUT = 5
+MIN_RUNS_PER_INPUT = 3
 NOISE_FLOOR = 1e-6
 """Least variance of the noise, relative to the spread of the output: the model is smooth, its solver not quite."""
 
@@ -82,8 +82,8 @@ def fit(
 ) -> Surrogate:
     """Fit one Gaussian process to each output of a set of runs.
 
-    A quadratic trend carries the large course, a Matern 5/2 process with one length for each input the rest; lengths,
-    variance and noise by maximum likelihood.
+    A quadratic trend (linear, where there are too few runs) carries the large course, a Matern 5/2 process with one
+    length for each input the rest; lengths, variance and noise by maximum likelihood.
 
     Parameters
     ----------
@@ -161,6 +161,7 @@ def predict(surrogate: Surrogate, inputs: xr.Dataset) -> tuple[xr.Dataset, xr.Da
 @dataclass(frozen=True)
 class _Process:
     trend: np.ndarray
+    square: bool
     regressor: Any
     scale: float
 
@@ -169,7 +170,8 @@ class _Process:
         from sklearn.gaussian_process import GaussianProcessRegressor
         from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-        terms = _quadratic(x)
+        square = len(x) >= 1.5 * _trend(x[:1], True).shape[1]
+        terms = _trend(x, square)
         trend = np.linalg.lstsq(terms, y, rcond=None)[0]
         rest = y - terms @ trend
         scale = max(float(rest.std()), 1e-9 * max(float(np.abs(y).max()), 1e-300))
@@ -184,18 +186,18 @@ class _Process:
         ):  # a length at its bound says that the input does not matter
             warnings.simplefilter("ignore")
             process.fit(x, rest / scale)
-        return _Process(trend, process, scale)
+        return _Process(trend, square, process, scale)
 
     def at(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with threadpool_limits(1):
             mean, sd = self.regressor.predict(x, return_std=True)
-        return _quadratic(x) @ self.trend + self.scale * mean, self.scale * sd
+        return _trend(x, self.square) @ self.trend + self.scale * mean, self.scale * sd
 
     def left_out(self, y: np.ndarray) -> tuple[float, float, float]:
         """Root mean square error, its share of the spread, and coverage of 95 %, each run left out in turn."""
         n = len(y)
         inverse = cho_solve((self.regressor.L_, True), np.eye(n))
-        terms = _quadratic(self.regressor.X_train_)
+        terms = _trend(self.regressor.X_train_, self.square)
         # the trend was fitted to all runs: its leverage enlarges what is left out
         leverage = np.einsum("ij,ji->i", terms, np.linalg.pinv(terms))
         gap = self.scale * (inverse @ self.regressor.y_train_) / np.diag(inverse)
@@ -206,10 +208,11 @@ class _Process:
         return rmse, rmse / spread if spread > 0 else 0.0, float((np.abs(gap) < 1.96 * sd).mean())
 
 
-def _quadratic(x: np.ndarray) -> np.ndarray:
+def _trend(x: np.ndarray, square: bool) -> np.ndarray:
+    """Terms of the trend (case, term): linear, or quadratic with all products."""
     d = x.shape[1]
     centred = 2.0 * x - 1.0
-    mixed = [centred[:, i] * centred[:, j] for i in range(d) for j in range(i, d)]
+    mixed = [centred[:, i] * centred[:, j] for i in range(d) for j in range(i, d)] if square else []
     return np.column_stack([np.ones(len(x)), centred, *mixed])
 
 

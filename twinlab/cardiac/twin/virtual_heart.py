@@ -175,6 +175,11 @@ def one_beat(heart: VirtualHeart, row: Mapping[str, float], pacing: str) -> xr.D
     return found.assign(qrs_duration=slower * float(times["qrs_duration"]))
 
 
+def circulation_of(heart: VirtualHeart, row: Mapping[str, float]) -> ClosedLoop:
+    """The closed loop of one heart (see :func:`beats`)."""
+    return _loop(heart, row)[0]
+
+
 def _patches(heart: VirtualHeart, row: Mapping[str, float], quicker: float) -> xr.Dataset:
     patches = muscle_patches("three_walls")
     left = patches["patch_wall"].to_numpy() < 2
