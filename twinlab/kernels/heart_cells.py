@@ -37,7 +37,7 @@ class CellTables(NamedTuple):
 def cell_tables(model: int, dt_ms: float, step_mv: float) -> CellTables:
     """Tables of a model for a time step; see :func:`twinlab.kernels.heart_tp06.tables`."""
     module = MODELS[model]
-    return CellTables(*module.tables(dt_ms, step_mv), 1.0 / step_mv, module.PARAMETERS)
+    return CellTables(*module.tables(dt_ms, step_mv), 1.0 / step_mv, module.PARAMETERS)  # type: ignore[call-arg]
 
 
 @njit(**DEVICE)

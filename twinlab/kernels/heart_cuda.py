@@ -200,5 +200,5 @@ class DeviceLoops:
     def fetch(self) -> tuple[dict[str, np.ndarray], Marks]:
         """Arrays and marks, copied back."""
         return {k: a.copy_to_host() for k, a in self.arrays.items()}, Marks(
-            *(m.copy_to_host() for m in self.marks)
+            *(m.copy_to_host() for m in self.marks)  # type: ignore[attr-defined]
         )

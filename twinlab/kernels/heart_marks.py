@@ -26,7 +26,7 @@ class Marks(NamedTuple):
 
 def marks(n: int) -> Marks:
     """Marks of so many nodes, none made."""
-    return Marks(*(np.full(n, np.nan) for _ in range(4)), np.zeros(n, np.int32), np.zeros(n, np.uint8))
+    return Marks(*(np.full(n, np.nan) for _ in range(4)), np.zeros(n, np.int32), np.zeros(n, np.uint8))  # type: ignore[call-arg]
 
 
 @njit(**DEVICE)

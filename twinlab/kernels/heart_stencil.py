@@ -273,7 +273,7 @@ class Work(NamedTuple):
 def work(n: int) -> Work:
     """Vectors for so many nodes."""
     size = n + 2 * MARGIN
-    return Work(*(np.zeros(size, np.float32) for _ in range(5)), np.zeros(size))
+    return Work(*(np.zeros(size, np.float32) for _ in range(5)), np.zeros(size))  # type: ignore[call-arg]
 
 
 def diffuse(v: np.ndarray, stencil: Stencil, work: Work, *, tolerance: float, most: int) -> tuple[int, float]:

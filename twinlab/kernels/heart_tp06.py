@@ -41,7 +41,7 @@ STATES = (
     "cass",
     "rprime",
 )
-STATES += ("nai", "ki")
+STATES += ("nai", "ki")  # type: ignore[assignment]
 GATES = 11  # the first so many states follow the potential alone
 CAL_A, CAL_B, NACA_A, NACA_B, NAK, PK = range(2 * GATES, 2 * GATES + 6)
 COLUMNS = 2 * GATES + 6

@@ -45,7 +45,7 @@ _FULL = np.int32(MAX_DEPOSITS - 1)
 class Kept(NamedTuple):
     """What the slots' histories have left so far."""
 
-    count: np.ndarray  # (slot,) int32: deposits
+    count: np.ndarray  # type: ignore[assignment] # (slot,) int32: deposits
     places: np.ndarray  # (slot, MAX_DEPOSITS) int64
     energies: np.ndarray  # (slot, MAX_DEPOSITS) int64
     rods: np.ndarray  # (slot, rod) int64: fluence scores

@@ -21,6 +21,12 @@ COLUMNS: Mapping[str, str] = {
     "wasted_work_fraction": "wasted work",
     "shortening_sd": "spread of shortening [ms]",
 }
+SHOWN: Mapping[str, str] = {
+    "qrs_duration": "QRS [ms]",
+    "lv_ef": "EF [points]",
+    "stroke_volume": "stroke volume [ml]",
+    "wasted_work_fraction": "wasted work",
+}
 PEAK_KPA = (40.0, 300.0)  # range in which the peak tension is sought
 _TIMED = 20
 

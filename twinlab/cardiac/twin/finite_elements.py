@@ -157,8 +157,9 @@ def beat_3d(
     Returns
     -------
     Dataset
-        As :func:`~twinlab.cardiac.circulation.closed_loop`; with ``point`` and ``element`` (tet, corner) of the quadratic mesh and
-        ``displacement`` (shape_time, node, axis) over the last beat, from the stress-free shape; ``fibre_strain`` and
+        As :func:`~twinlab.cardiac.circulation.closed_loop`; with ``point`` and ``element`` (tet, corner) of the
+        quadratic mesh and ``displacement`` (shape_time, node, axis) over the last beat, from the stress-free shape;
+        ``fibre_strain`` and
         its kin at end systole against end diastole (tet).
 
     Raises
