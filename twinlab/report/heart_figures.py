@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -51,7 +52,8 @@ def bulls_eye(panels: Mapping[str, np.ndarray | xr.DataArray], *, label: str, cm
     for panel, (title, row) in zip(ax[0], values.items(), strict=True):
         bare(panel)
         panel.set_aspect("equal")
-        panel.set(xlim=(-4.2, 4.2), ylim=(-4.2, 4.2), title=title)
+        panel.set(xlim=(-4.2, 4.2), ylim=(-4.2, 4.2))
+        panel.set_title(textwrap.fill(title, 24), fontsize=9)
         for inner, outer, first, count, middle in _RINGS:
             for k in range(count):
                 # segments go from anterior over the septum: counter-clockwise as seen from the apex

@@ -7,6 +7,7 @@ to the left of the picture.
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -72,7 +73,7 @@ def hearts(
     plot, ax = axes(1, len(panels), width_in=min(3.6 * len(panels) + 0.8, 9.0), height_in=3.4)
     for panel, (title, (heart, _)) in zip(ax[0], panels.items(), strict=True):
         panel.imshow(_picture(heart, fields[title], view, opened, limits, cmap, points))
-        panel.set_title(title)
+        panel.set_title(textwrap.fill(title, 24), fontsize=9)
         bare(panel)
     shade = mpl.cm.ScalarMappable(Normalize(*limits), cmap)
     plot.colorbar(shade, ax=ax[0].tolist(), label=label, shrink=0.8, pad=0.01)

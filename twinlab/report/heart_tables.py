@@ -75,7 +75,7 @@ def geometry_rows(heart: xr.Dataset) -> list[dict[str, Any]]:
         "measured_lv_ml": ("left cavity in the image", "ml"),
         "measured_rv_ml": ("right cavity in the image", "ml"),
         "measured_lv_wall_ml": ("left wall in the image", "ml"),
-        "lv_ml_spread": ("left cavity, if the threshold moves", "ml"),
+        "lv_ml_spread": ("of the left cavity left open by the threshold", "share"),
     }
     rows += [
         {"what": words, "value": float(attrs[key]), "unit": unit}
