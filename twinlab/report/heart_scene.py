@@ -260,7 +260,10 @@ def _scene(view: str) -> Iterator[tuple[Any, Any]]:
     if view not in VIEWS:
         refuse("heart picture: view", f"one of {', '.join(VIEWS)}", view)
     with _quiet():
-        import pyvista as pv
+        try:
+            import pyvista as pv
+        except ImportError:
+            refuse("heart picture", "pyvista (pip install 'twinlab[heart]')", "no such package")
 
         plotter: Any = pv.Plotter(off_screen=True, window_size=list(PIXELS), lighting="light kit")
         plotter.set_background("white")

@@ -167,8 +167,11 @@ class _Process:
 
     @staticmethod
     def of(x: np.ndarray, y: np.ndarray, seed: int) -> _Process:
-        from sklearn.gaussian_process import GaussianProcessRegressor
-        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+        try:
+            from sklearn.gaussian_process import GaussianProcessRegressor
+            from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+        except ImportError:
+            refuse("surrogate", "scikit-learn (pip install 'twinlab[heart]')", "no such package")
 
         square = len(x) >= 1.5 * _trend(x[:1], True).shape[1]
         terms = _trend(x, square)
