@@ -13,6 +13,7 @@ from twinlab.cardiac.electro.tissue import NIEDERER
 from twinlab.schema import InputError
 
 
+@pytest.mark.slow
 def test_velocity_of_ten_tusscher_as_published():
     """70 cm/s at D = 0.154 mm2/ms with differences of 0.25 mm (ten Tusscher 2004 and 2006, methods).
 

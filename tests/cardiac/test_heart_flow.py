@@ -145,6 +145,7 @@ def test_vessel_from_a_mask_is_a_tube():
     )
 
 
+@pytest.mark.slow
 def test_stenosis_costs_more_pressure():
     mask = tube_mask(7.2, 24)
     narrow = mask.copy()

@@ -151,6 +151,7 @@ def test_without_contrast_the_size_decides_and_this_is_said(patient):
         heart_from_ct(plain, patient.mask, path="chambers", **COARSE)
 
 
+@pytest.mark.slow
 def test_labels_make_the_same_heart(patient):
     names = {
         "heart_ventricle_left": 4, "heart_ventricle_right": 5, "heart_atrium_left": 2, "heart_myocardium": 6,
