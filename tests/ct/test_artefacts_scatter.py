@@ -75,7 +75,10 @@ def test_forced_detection_gives_the_same_scatter_and_primary(water):
     for name in ("scatter", "primary"):
         sd = np.hypot(counted[f"{name}_sd"], forced[f"{name}_sd"])
         assert (np.abs(forced[name] - counted[name]) / sd).max() < 3.2, name  # 12 bins
-    assert (forced["scatter_sd"] / forced["scatter"]).mean() < 0.05
+    # surer with a twentieth of the photons, in the bins that scatter reaches (a few photons pass at the edge of the fan)
+    lit = counted["scatter"] > 0.01 * counted["scatter"].max()
+    relative = [float((run["scatter_sd"] / run["scatter"]).where(lit).mean()) for run in (forced, counted)]
+    assert relative[0] < relative[1]
     assert forced.attrs["forced_rays"] == 8
     with pytest.raises(InputError, match="forced_rays"):
         scatter_by_transport(water[20], protocol, path(protocol), seed=1, forced_rays=-1, **options)
