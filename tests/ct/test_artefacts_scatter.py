@@ -75,7 +75,7 @@ def test_forced_detection_gives_the_same_scatter_and_primary(water):
     for name in ("scatter", "primary"):
         sd = np.hypot(counted[f"{name}_sd"], forced[f"{name}_sd"])
         assert (np.abs(forced[name] - counted[name]) / sd).max() < 3.2, name  # 12 bins
-    # surer with a twentieth of the photons, in the bins that scatter reaches (a few photons pass at the edge of the fan)
+    # surer with a twentieth of the photons, in the bins that scatter reaches (at the edge of the fan a few pass)
     lit = counted["scatter"] > 0.01 * counted["scatter"].max()
     relative = [float((run["scatter_sd"] / run["scatter"]).where(lit).mean()) for run in (forced, counted)]
     assert relative[0] < relative[1]
