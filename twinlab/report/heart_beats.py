@@ -11,6 +11,7 @@ import xarray as xr
 
 from twinlab.cardiac import circulation, twin
 from twinlab.cardiac.electro import Velocity
+from twinlab.cardiac.geometry import to_mesh
 from twinlab.report.heart_figures import readable
 
 COLUMNS: Mapping[str, str] = {
@@ -49,8 +50,6 @@ def virtual_heart(
         From :func:`twinlab.cardiac.twin.activations` at the default velocity.
     heart_rate_bpm : float
     """
-    from twinlab.cardiac.geometry import to_mesh
-
     corner = heart["tet"].to_numpy()
     by_tet = {name: to_mesh(field, heart).to_numpy()[corner].mean(axis=1) for name, field in maps.items()}
     times = twin.segment_times(
@@ -189,26 +188,23 @@ def scenarios(lead_pacings: Sequence[str], scar: Sequence[str]) -> dict[str, twi
     }
 
 
-def best_lead_words(answers: xr.Dataset, lead_pacings: Sequence[str]) -> str:
+def best_lead_words(answers: xr.Dataset) -> str:
     """Which lead helps, with its interval, and whether the leads can be told apart."""
     names = [n for n in map(str, answers["scenario"].to_numpy()) if n.startswith("lead: ")]
     gain = answers.sel(scenario=names, output="stroke_volume")
     order = np.argsort(-gain["change"].to_numpy())
     best = gain.isel(scenario=int(order[0]))
+    of = f"Of {len(order)} left leads, " if len(order) > 1 else "The lead "
     words = (
-        f"Of {len(lead_pacings)} left leads, {str(best['scenario'].values).removeprefix('lead: ')} changes stroke "
-        "volume most: "
-        f"{float(best['change']):+.1f} ml ({float(best['change_low']):+.1f} to {float(best['change_high']):+.1f})"
+        f"{of}{str(best['scenario'].values).removeprefix('lead: ')} changes stroke volume"
+        f"{' most' if len(order) > 1 else ''}: {float(best['change']):+.1f} ml "
+        f"({float(best['change_low']):+.1f} to {float(best['change_high']):+.1f})"
     )
-    if len(order) > 1:
-        second = gain.isel(scenario=int(order[1]))
-        apart = float(best["change_low"]) > float(second["change_high"])
-        words += (
-            "; its interval lies above that of the next."
-            if apart
-            else "; its interval overlaps that of the next."
-        )
-    return words
+    if len(order) == 1:
+        return f"{words}."
+    second = gain.isel(scenario=int(order[1]))
+    apart = float(best["change_low"]) > float(second["change_high"])
+    return f"{words}; its interval {'lies above' if apart else 'overlaps'} that of the next."
 
 
 def interactive(
@@ -282,14 +278,11 @@ def error_rows(answer: twin.QuickAnswer) -> list[dict[str, Any]]:
     ]
 
 
-def headline(
-    found: twin.Calibration, answers: xr.Dataset, conduction: str, lead_pacings: Sequence[str]
-) -> str:
+def headline(found: twin.Calibration, answers: xr.Dataset, conduction: str) -> str:
     """The report in one sentence."""
     velocity = found.summary.sel(parameter="conduction_velocity_mm_per_ms")
     ef = answers.sel(scenario="as is", output="lv_ef")
     return (
         f"{conduction[:1].upper()}{conduction[1:]}: EF {float(ef['value']):.0f} % ({float(ef['low']):.0f} to "
-        f"{float(ef['high']):.0f}), conduction {float(velocity['mean']):.2f} m/s. "
-        + best_lead_words(answers, lead_pacings)
+        f"{float(ef['high']):.0f}), conduction {float(velocity['mean']):.2f} m/s. " + best_lead_words(answers)
     )

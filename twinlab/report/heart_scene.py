@@ -138,7 +138,7 @@ def _picture(
                 geom=pv.Sphere(radius=0.03 * grid.length), orient=False, scale=False
             )
             plotter.add_mesh(balls, color="#D55E00")
-        return _shot(plotter)
+        return _shot(plotter, view)
 
 
 def _strokes(heart: xr.Dataset, surfaces: Sequence[int], every_mm: float, view: str) -> np.ndarray:
@@ -173,7 +173,7 @@ def _strokes(heart: xr.Dataset, surfaces: Sequence[int], every_mm: float, view: 
             cmap="twilight_shifted",
             show_scalar_bar=False,
         )
-        return _shot(plotter)
+        return _shot(plotter, view)
 
 
 def helix_angle(
@@ -251,7 +251,11 @@ def _across(view: str) -> tuple[float, float, float]:
     return (0.0, -1.0, 0.0) if abs(y) > abs(x) and y < 0 else (x, y, 0.0)
 
 
-def _shot(plotter: Any) -> np.ndarray:
+def _shot(plotter: Any, view: str) -> np.ndarray:
+    """The picture, all of the scene in it."""
+    direction, up = VIEWS[view]
+    plotter.view_vector(direction, viewup=up)
+    plotter.camera.zoom(1.15)
     return np.asarray(plotter.screenshot(return_img=True))
 
 
@@ -269,25 +273,9 @@ def _scene(view: str) -> Iterator[tuple[Any, Any]]:
         plotter.set_background("white")
         plotter.enable_anti_aliasing("ssaa")
         try:
-            direction, up = VIEWS[view]
-            yield pv, _Framed(plotter, direction, up)
+            yield pv, plotter
         finally:
             plotter.close()
-
-
-class _Framed:
-    """A plotter whose camera is set when all is in the scene."""
-
-    def __init__(self, plotter: Any, direction: Sequence[float], up: Sequence[float]) -> None:
-        self.plotter, self.direction, self.up = plotter, direction, up
-
-    def add_mesh(self, *args: Any, **kwargs: Any) -> None:
-        self.plotter.add_mesh(*args, **kwargs)
-
-    def screenshot(self, **kwargs: Any) -> Any:
-        self.plotter.view_vector(self.direction, viewup=self.up)
-        self.plotter.camera.zoom(1.15)
-        return self.plotter.screenshot(**kwargs)
 
 
 @contextmanager
