@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from twinlab.variables_heart import HEART
+from twinlab.variables_maintenance import MAINTENANCE
 
 
 @dataclass(frozen=True)
@@ -280,6 +281,7 @@ def _registry() -> dict[str, Variable]:
         ("dprime", "", "1", "detectability index"),
     ]
     rows += HEART
+    rows += MAINTENANCE
     return {name: Variable(name, tuple(dims.split()), units, meaning) for name, dims, units, meaning in rows}
 
 

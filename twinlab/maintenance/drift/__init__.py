@@ -1,0 +1,1 @@
+"""Drift of daily checks: control charts and change points."""

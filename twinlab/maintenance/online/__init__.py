@@ -1,0 +1,1 @@
+"""State of a scanner followed as its telemetry arrives."""

@@ -1,0 +1,1 @@
+"""Remaining useful life learnt from telemetry: features, models, conformal intervals, anomalies, health."""

@@ -1,0 +1,1 @@
+"""Survival of parts: Kaplan-Meier, Weibull, Cox."""

@@ -1,0 +1,1 @@
+"""Telemetry of scanners: its schema, readers, and the quarantine of what cannot be used."""
