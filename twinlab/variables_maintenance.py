@@ -28,6 +28,27 @@ MAINTENANCE: list[tuple[str, str, str, str]] = [
         "drift of the cells' gain since the latest calibration, root mean square",
     ),
     # wear
+    ("filament_mass_loss", "day", "1", "share of the filament's wire that has evaporated"),
+    ("filament_diameter_ratio", "day", "1", "diameter of the filament's wire over that of a new one"),
+    ("track_roughness_um", "day", "um", "mean roughness of the focal track"),
+    ("bearing_wear", "day", "1", "wear of the tube's bearing, 0 new to 1 seized"),
+    ("output_factor", "day", "1", "output per mAs over that of a new tube"),
+    ("focal_spot_factor", "day", "1", "width of the focal spot over the nominal one"),
+    ("arc_rate_per_1000_scans", "day", "1", "arcs to be expected in 1000 scans like those of the workload"),
+    (
+        "detector_gain_drift_percent",
+        "day",
+        "%",
+        "drift of the cells' gain since the latest calibration, root mean square",
+    ),
+    ("dead_channel_count", "day", "1", "cells without signal"),
+    ("slip_ring_wear", "day", "1", "wear of the slip ring's brushes, 0 new to 1 worn out"),
+    ("gantry_bearing_wear", "day", "1", "wear of the gantry's bearing, 0 new to 1 worn out"),
+    ("coolant_fouling", "day", "1", "fouling of the cooler, 0 clean to 1 blocked"),
+    ("exposure_seconds", "day", "s", "exposure seconds on this tube"),
+    ("failed", "day", "1", "what failed on this day: a name, or nothing"),
+    ("channel_gain", "row channel", "1", "gain of a cell over that at the latest calibration"),
+    ("dead_cell", "cell cell_axis", "1", "row and channel of the cells without signal"),
     # daily checks and drift
     # remaining life
     # survival
