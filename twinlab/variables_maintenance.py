@@ -32,7 +32,6 @@ MAINTENANCE: list[tuple[str, str, str, str]] = [
     ("filament_diameter_ratio", "day", "1", "diameter of the filament's wire over that of a new one"),
     ("track_roughness_um", "day", "um", "mean roughness of the focal track"),
     ("bearing_wear", "day", "1", "wear of the tube's bearing, 0 new to 1 seized"),
-    ("output_factor", "day", "1", "output per mAs over that of a new tube"),
     ("focal_spot_factor", "day", "1", "width of the focal spot over the nominal one"),
     ("arc_rate_per_1000_scans", "day", "1", "arcs to be expected in 1000 scans like those of the workload"),
     (
