@@ -51,6 +51,25 @@ MAINTENANCE: list[tuple[str, str, str, str]] = [
     # daily checks and drift
     # remaining life
     # survival
+    ("life_days", "life", "d", "time from installation to failure, or to the last sight of the part at work"),
+    ("life_failed", "life", "1", "whether the part failed then"),
+    ("span_life", "span", "1", "which part the span belongs to"),
+    ("span_start_days", "span", "d", "age of the part at the start of the span"),
+    ("span_stop_days", "span", "d", "age of the part at the end of the span"),
+    ("span_failed", "span", "1", "whether the part failed at the end of the span"),
+    ("survival", "age", "1", "share of parts that work at this age"),
+    ("survival_low", "age", "1", "lower end of the survival's band at this age"),
+    ("survival_high", "age", "1", "upper end of the survival's band at this age"),
+    ("at_risk", "age", "1", "parts watched just before this age"),
+    ("aft_estimate", "parameter", "1", "parameter of the law of lives, on its logarithmic scale"),
+    ("aft_se", "parameter", "1", "standard error of the parameter"),
+    ("aft_low", "parameter", "1", "lower end of the parameter's interval"),
+    ("aft_high", "parameter", "1", "upper end of the parameter's interval"),
+    ("cox_effect", "parameter", "1", "logarithm of the hazard ratio for a unit of the covariate"),
+    ("cox_se", "parameter", "1", "standard error of the logarithm of the hazard ratio"),
+    ("hazard_ratio", "parameter", "1", "hazard for a unit more of the covariate over that without"),
+    ("hazard_ratio_low", "parameter", "1", "lower end of the hazard ratio's interval"),
+    ("hazard_ratio_high", "parameter", "1", "upper end of the hazard ratio's interval"),
     # online
     # policy
 ]
