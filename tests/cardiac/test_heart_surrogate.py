@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 
 from twinlab.cardiac.twin import calibrate, design, fit, predict, sobol
+from twinlab.cardiac.twin.surrogate import _trend
 from twinlab.schema import InputError
 
 pytest.importorskip("sklearn", reason="needs scikit-learn (extra heart)")
@@ -64,23 +65,43 @@ def test_surrogate_says_its_own_error():
     assert (gap < 1.96 * sd["g"].values).mean() > 0.90
 
 
-def test_left_out_error_is_that_of_refitting_without_the_run():
-    """Closed form against taking each run out, lengths held."""
-    inputs = design(BOX, n=24, seed=0)
-    outputs = smooth(inputs)
-    made = fit(inputs, outputs, bounds=BOX).processes["g"]
-    kernel = made.regressor.kernel_
-    x, y = made.regressor.X_train_, made.regressor.y_train_
-    matrix = kernel(x)
-    gaps = []
-    for i in range(24):
-        rest = np.delete(np.arange(24), i)
-        weights = np.linalg.solve(matrix[np.ix_(rest, rest)], y[rest])
-        gaps.append(y[i] - matrix[i, rest] @ weights)
-    inverse = np.linalg.inv(matrix)
-    np.testing.assert_allclose(inverse @ y / np.diag(inverse), gaps, rtol=1e-6, atol=1e-8)
-    # the trend's leverage only enlarges it
-    assert made.left_out(outputs["g"].values)[0] >= made.scale * np.sqrt(np.mean(np.square(gaps)))
+@pytest.mark.parametrize("runs", [8, 24])  # a linear and a quadratic trend
+def test_left_out_error_is_that_of_refitting_without_the_run(runs):
+    """Closed form against taking each run out of trend and process, lengths held; so for the predicted uncertainty.
+
+    Tolerances are those of inverses of poor condition.
+    """
+    x_of = design(BOX, n=runs, seed=0)
+    outputs = smooth(x_of)
+    made = fit(x_of, outputs, bounds=BOX)
+    process = made.processes["g"]
+    x, y = process.regressor.X_train_, outputs["g"].values
+    matrix, terms = process.regressor.kernel_(x), _trend(x, process.square)
+    gaps, sds = [], []
+    for i in range(runs):
+        rest = np.delete(np.arange(runs), i)
+        # generalised least squares and simple kriging of what it leaves, as textbooks write them
+        inverse = np.linalg.inv(matrix[np.ix_(rest, rest)])
+        cover = np.linalg.inv(terms[rest].T @ inverse @ terms[rest])
+        trend = cover @ terms[rest].T @ inverse @ y[rest]
+        near = inverse @ matrix[rest, i]
+        gaps.append(y[i] - terms[i] @ trend - near @ (y[rest] - terms[rest] @ trend))
+        left = terms[i] - terms[rest].T @ near
+        sds.append(np.sqrt(matrix[i, i] - matrix[i, rest] @ near + left @ cover @ left))
+    gaps, sds = np.array(gaps), process.scale * np.array(sds)
+    told = made.error.sel(output="g")
+    np.testing.assert_allclose(told["rmse"], np.sqrt((gaps**2).mean()), rtol=1e-4)
+    np.testing.assert_allclose(told["coverage"], (np.abs(gaps) < 1.96 * sds).mean())
+    fresh = design(BOX, n=8, seed=7)
+    mean, sd = predict(made, fresh)
+    x_new = np.stack([(fresh[k].values + 4.0) / 8.0 for k in BOX], axis=1)
+    inverse, far = np.linalg.inv(matrix), process.regressor.kernel_(x_new, x)
+    cover, t_new = np.linalg.inv(terms.T @ inverse @ terms), _trend(x_new, process.square)
+    trend = cover @ terms.T @ inverse @ y
+    left = t_new - far @ inverse @ terms
+    wanted = np.diag(process.regressor.kernel_(x_new) - far @ inverse @ far.T + left @ cover @ left.T)
+    np.testing.assert_allclose(mean["g"], t_new @ trend + far @ inverse @ (y - terms @ trend), rtol=1e-4)
+    np.testing.assert_allclose(sd["g"], process.scale * np.sqrt(wanted), rtol=1e-3)
 
 
 def test_posterior_of_a_linear_model_is_the_normal_one():

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.linalg import cho_solve
+from scipy.linalg import cho_solve, solve_triangular
 from scipy.stats import qmc
 from threadpoolctl import threadpool_limits
 
@@ -83,7 +83,9 @@ def fit(
     """Fit one Gaussian process to each output of a set of runs.
 
     A quadratic trend (linear, where there are too few runs) carries the large course, a Matern 5/2 process with one
-    length for each input the rest; lengths, variance and noise by maximum likelihood.
+    length for each input the rest; lengths, variance and noise by maximum likelihood on what a least-squares trend
+    leaves. The trend itself is then fitted again by generalised least squares, and its uncertainty is part of the
+    predicted one (universal kriging).
 
     Parameters
     ----------
@@ -106,8 +108,9 @@ def fit(
 
     References
     ----------
-    .. [1] Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), eq 2.25 and 2.26, and 5.12 for the
-       leave-one-out error in closed form.
+    .. [1] Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), eq 2.41 and 2.42: process with a
+       trend of unknown coefficients.
+    .. [2] Dubrule, Math Geol 15 (1983) 687: the leave-one-out error with such a trend in closed form.
     """
     _check_bounds(bounds, "surrogate.fit")
     x = _unit(inputs, bounds, "surrogate.fit: inputs")
@@ -160,10 +163,17 @@ def predict(surrogate: Surrogate, inputs: xr.Dataset) -> tuple[xr.Dataset, xr.Da
 
 @dataclass(frozen=True)
 class _Process:
+    """A trend with unknown coefficients and a process around it (universal kriging).
+
+    ``weights`` are those of the runs (``K^-1 (y - T b)``), ``cover`` is ``(T' K^-1 T)^-1`` as its square root.
+    """
+
     trend: np.ndarray
     square: bool
     regressor: Any
     scale: float
+    weights: np.ndarray
+    cover: np.ndarray
 
     @staticmethod
     def of(x: np.ndarray, y: np.ndarray, seed: int) -> _Process:
@@ -175,8 +185,7 @@ class _Process:
 
         square = len(x) >= 1.5 * _trend(x[:1], True).shape[1]
         terms = _trend(x, square)
-        trend = np.linalg.lstsq(terms, y, rcond=None)[0]
-        rest = y - terms @ trend
+        rest = y - terms @ np.linalg.lstsq(terms, y, rcond=None)[0]
         scale = max(float(rest.std()), 1e-9 * max(float(np.abs(y).max()), 1e-300))
         kernel = ConstantKernel(1.0, (1e-3, 1e3)) * Matern(
             np.full(x.shape[1], 0.7), (0.05, 20.0), nu=2.5
@@ -189,23 +198,34 @@ class _Process:
         ):  # a length at its bound says that the input does not matter
             warnings.simplefilter("ignore")
             process.fit(x, rest / scale)
-        return _Process(trend, square, process, scale)
+            whitened = solve_triangular(process.L_, terms, lower=True)
+            q, r = np.linalg.qr(whitened)
+            trend = solve_triangular(r, q.T @ solve_triangular(process.L_, y, lower=True))
+            weights = cho_solve((process.L_, True), (y - terms @ trend) / scale)
+        cover = solve_triangular(r, np.eye(len(r)))
+        return _Process(trend, square, process, scale, weights, cover)
 
     def at(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard uncertainty of the output of a run at new inputs."""
+        fitted = self.regressor
+        terms = _trend(x, self.square)
         with threadpool_limits(1):
-            mean, sd = self.regressor.predict(x, return_std=True)
-        return _trend(x, self.square) @ self.trend + self.scale * mean, self.scale * sd
+            near = fitted.kernel_(x, fitted.X_train_)
+            white = solve_triangular(fitted.L_, near.T, lower=True)
+            own = solve_triangular(fitted.L_, _trend(fitted.X_train_, self.square), lower=True)
+            variance = fitted.kernel_.diag(x) - (white**2).sum(axis=0)
+            variance = variance + (((terms - white.T @ own) @ self.cover) ** 2).sum(axis=1)
+        mean = terms @ self.trend + self.scale * near @ self.weights
+        return mean, self.scale * np.sqrt(np.maximum(variance, 0.0))
 
     def left_out(self, y: np.ndarray) -> tuple[float, float, float]:
         """Root mean square error, its share of the spread, and coverage of 95 %, each run left out in turn."""
-        n = len(y)
-        inverse = cho_solve((self.regressor.L_, True), np.eye(n))
-        terms = _trend(self.regressor.X_train_, self.square)
-        # the trend was fitted to all runs: its leverage enlarges what is left out
-        leverage = np.einsum("ij,ji->i", terms, np.linalg.pinv(terms))
-        gap = self.scale * (inverse @ self.regressor.y_train_) / np.diag(inverse)
-        gap = gap / np.maximum(1.0 - leverage, 1e-3) ** 0.5
-        sd = self.scale / np.sqrt(np.diag(inverse))
+        inverse = cho_solve((self.regressor.L_, True), np.eye(len(y)))
+        seen = inverse @ _trend(self.regressor.X_train_, self.square) @ self.cover
+        # inverse of the covariance of what the trend does not explain (Dubrule 1983)
+        own = np.maximum(np.diag(inverse) - (seen**2).sum(axis=1), 1e-12 * np.diag(inverse))
+        gap = self.scale * self.weights / own
+        sd = self.scale / np.sqrt(own)
         rmse = float(np.sqrt((gap**2).mean()))
         spread = float(y.std())
         return rmse, rmse / spread if spread > 0 else 0.0, float((np.abs(gap) < 1.96 * sd).mean())
