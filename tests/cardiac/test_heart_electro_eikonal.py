@@ -187,6 +187,20 @@ def test_leads_and_qrs_of_a_ring():
         electro.twelve_leads(ecg.isel(electrode=slice(0, 4)))
 
 
+def test_unreached_scar_makes_no_late_activation():
+    """All else active at 30 ms, a block never: the record moves in that upstroke and then not before repolarisation."""
+    slab = electro.slab((10.0, 8.0, 6.0), 1.0)
+    times = np.full(slab["wall"].shape, 30.0)
+    times[2:4, 2:6, 3:7] = np.nan
+    activation = xr.DataArray(times, dims=("z", "y", "x"))
+    ecg = electro.ecg_of_activation(slab, activation, {"A": (30.0, 4.0, 3.0)}, end_ms=250.0)
+    rate = np.abs(np.gradient(ecg.values[0]))
+    t = ecg["time"].values
+    upstroke = rate[(t > 27) & (t < 36)].max()
+    assert upstroke > 0
+    assert rate[(t > 45) & (t < 220)].max() < 0.05 * upstroke  # the slow change of notch and plateau
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [

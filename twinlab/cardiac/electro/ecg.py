@@ -163,7 +163,8 @@ def ecg_of_activation(
     voxels : Dataset
         As for :func:`twinlab.cardiac.electro.eikonal`.
     activation : DataArray, dims (z, y, x), ms
-        For example of the eikonal model; where it is NaN the muscle rests.
+        For example of the eikonal model; where it is NaN (a scar that does not conduct) the muscle rests. Nodes at
+        the edge of such muscle go with what is active beside them.
     electrodes_mm : mapping of str to (x, y, z)
     cell : str
         Kind of cell of the template.
@@ -187,7 +188,10 @@ def ecg_of_activation(
     muscle = excitable(voxels, core=1.0, where="ecg_of_activation")
     weights = electrode_weights(muscle, electrodes_mm)
     late = 2.0 * end_ms  # of what is never reached
-    at = muscle.node_mean(np.nan_to_num(np.asarray(activation, dtype=float), nan=late))
+    times_of = np.asarray(activation, dtype=float)
+    reached = muscle.node_mean(np.isfinite(times_of).astype(float))
+    at = muscle.node_mean(np.nan_to_num(times_of, nan=0.0)) / np.where(reached > 0, reached, 1.0)
+    at = np.where(reached > 0, at, late)
     template = single_cell(cell, dt_ms=0.02, sample_ms=0.1, start_ms=20.0, cycle_ms=max(600.0, end_ms))
     v = np.asarray(template)
     t = np.asarray(template["time"]) - float(template["time"][int(np.argmax(v > -40.0))])
