@@ -35,9 +35,10 @@ def _body(tables):
     return voxel_grid(material, density, region, tables, spacing_mm=(8.0, 8.0, 8.0), reach_mm=500.0)
 
 
-@pytest.fixture(scope="module")
-def runs():
-    tables = table_module.build(["air", "water", "lung", "schneider_18", "blood+iodine_10mg_ml"])
+@pytest.fixture(scope="module", params=[False, True], ids=["at rest", "bound"])
+def runs(request):
+    names = ["air", "water", "lung", "schneider_18", "blood+iodine_10mg_ml"]
+    tables = table_module.build(names, doppler=request.param)
     source = field_source(
         np.array([35.0, 60.0, 90.0]),
         np.array([1.0, 2.0, 1.0]),

@@ -68,6 +68,10 @@ def test_ten_regions_agree(tables, density):
         assert np.median(gain) > 2
 
 
+def test_ten_regions_agree_with_bound_electrons():
+    _agree(table_module.build(["air", "water"], doppler=True), 0.05, 400_000, 100_000)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("density", [0.001, 0.05, 1.0])
 def test_ten_regions_agree_to_a_per_mille_of_the_box(tables, density):

@@ -93,7 +93,7 @@ def simulate(
     fluorescence : bool
         Follow K photons of heavy elements; otherwise they stay where they arise.
     doppler : bool
-        Angles and energies of scattered photons at bound, moving electrons (impulse approximation).
+        Photons scatter at bound, moving electrons (impulse approximation: cross section, angles, energies).
     device : "auto", "cpu" or "cuda"
         Where the photons are followed.
     splitting : bool

@@ -1,6 +1,6 @@
-"""Bound electrons of a material for the transport: shells, scattering function, energy that recoiling electrons keep.
+"""Bound electrons of a material for the transport: shells, scattering, energy that recoiling electrons keep.
 
-All follow from the same Compton profiles, so that angles, energies and expected doses agree.
+All follow from the same Compton profiles, so that cross section, angles, energies and expected doses agree.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ from twinlab.physics.compton_profiles import bound_scatter, inverse_profile, she
 _NODE, _WEIGHT = np.polynomial.legendre.leggauss(64)  # of sin(theta / 2)
 _STEP = 16  # of the energy grid between energies at which the mean recoil is worked out
 _LEAST = 1e-6  # of S, in electrons: angles at which none is set free are drawn without end otherwise
+_HALF = 0.5 * (_NODE + 1.0)  # sin(theta / 2)
+_COSINE = 1.0 - 2.0 * _HALF**2
+_RADIUS_CM = 2.8179403205e-13  # of the electron, classical (CODATA 2022)
+_AVOGADRO = 6.02214076e23
 
 
 def tables(atoms: list[tuple[int, float]]) -> dict[str, np.ndarray]:
@@ -29,8 +33,9 @@ def tables(atoms: list[tuple[int, float]]) -> dict[str, np.ndarray]:
     -------
     dict
         ``shell`` (m, 2), cumulative share of the electrons and binding energy in keV; ``momentum`` (m, N_P), inverse
-        profiles; ``bound_scatter`` (N_BOUND, N_X), electrons per gram-mole; all float32. ``recoil`` (N_ENERGY,): mean
-        share of the energy that incoherent scattering leaves to the electron.
+        profiles; ``bound_scatter`` (N_BOUND, N_X), electrons per gram-mole; all float32. ``incoherent`` (N_ENERGY,):
+        cross section, cm2/g. ``recoil`` (N_ENERGY,): mean share of the energy that incoherent scattering leaves to
+        the electron.
     """
     rows = [
         (moles * shell.electrons, shell.binding_kev, inverse_profile(z, shell, N_P))
@@ -45,6 +50,7 @@ def tables(atoms: list[tuple[int, float]]) -> dict[str, np.ndarray]:
         "shell": np.column_stack([np.cumsum(number) / number.sum(), binding]).astype(np.float32),
         "momentum": momentum.astype(np.float32),
         "bound_scatter": scatter.astype(np.float32),
+        "incoherent": _incoherent(atoms),
         "recoil": _recoil(atoms, number, binding, momentum),
     }
 
@@ -60,6 +66,22 @@ def _scatter(atoms: list[tuple[int, float]], energy: np.ndarray, x: np.ndarray) 
     return np.maximum(found, _LEAST * sum(moles for _, moles in atoms))
 
 
+def _angles(atoms: list[tuple[int, float]], e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """E'/E at rest and what scatters at the nodes, Klein-Nishina times S(E, x); of energies (n, 1), both (n, m)."""
+    free = 1.0 / (1.0 + e / ELECTRON_REST_KEV * (1.0 - _COSINE))
+    weight = 0.5 * _WEIGHT * _HALF * free**2 * (free + 1.0 / free - (1.0 - _COSINE**2))
+    return free, weight * _scatter(atoms, e, e / KEV_ANGSTROM * _HALF)
+
+
+def _incoherent(atoms: list[tuple[int, float]]) -> np.ndarray:
+    """Cross section of incoherent scattering at the energy grid, cm2/g.
+
+    The integral of the very distribution that angles are drawn from: d(cosine) is 4 half d(half).
+    """
+    _, weight = _angles(atoms, energy_grid()[:, None])
+    return np.asarray(4.0 * np.pi * _RADIUS_CM**2 * _AVOGADRO * weight.sum(axis=1))
+
+
 def _recoil(
     atoms: list[tuple[int, float]], number: np.ndarray, binding: np.ndarray, momentum: np.ndarray
 ) -> np.ndarray:
@@ -67,12 +89,8 @@ def _recoil(
     nodes = energy_grid()[::_STEP]
     nodes = np.append(nodes, energy_grid()[-1])
     e = nodes[:, None]
-    half = 0.5 * (_NODE + 1.0)
-    cosine = 1.0 - 2.0 * half**2
-    free = 1.0 / (1.0 + e / ELECTRON_REST_KEV * (1.0 - cosine))
-    weight = half * _WEIGHT * free**2 * (free + 1.0 / free - (1.0 - cosine**2))
-    weight = weight * _scatter(atoms, e, e / KEV_ANGSTROM * half)
-    ratio = _mean_ratio(e, cosine, free, number, binding, momentum)
+    free, weight = _angles(atoms, e)
+    ratio = _mean_ratio(e, _COSINE, free, number, binding, momentum)
     share = (weight * (1.0 - ratio)).sum(axis=1) / weight.sum(axis=1)
     return np.interp(energy_grid(), nodes, share)
 

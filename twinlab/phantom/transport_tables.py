@@ -27,7 +27,7 @@ from twinlab.physics.materials import Material
 LINE_MIN_SHARE = 1e-3  # of an absorbed photon's energy: K lines that carry less are not followed
 _FIRST_Z = 26  # iron: K photons below 6.4 keV go less than 0.5 mm in water
 _SOURCES = (__file__, transport_electrons.__file__)
-_ALIKE = ("cross", "scatter", "inverse_area")  # tables of one shape for every material
+_ALIKE = ("scatter", "inverse_area")  # tables of one shape for every material
 _ANGLE, _WEIGHT = np.polynomial.legendre.leggauss(64)  # of the half angle's sine
 _MM_PER_CM = 10.0
 _FINE = 4000  # steps of the integral of F^2
@@ -132,11 +132,16 @@ def _one(material: Material) -> Part:
     line, line_share = _fluorescence(material, photo)
     electrons = transport_electrons.tables(_atoms(material))
     kept = photo + inc * _recoil(scatter, energy)
-    kept_bound = photo + inc * electrons.pop("recoil")
-    # the total is the sum of its parts, so that every pick below it has an interaction
-    cross = np.stack([photo + inc + rayl, photo, photo + inc, area], axis=1).astype(np.float32)
+    inc_bound = electrons.pop("incoherent") / _MM_PER_CM
+    kept_bound = photo + inc_bound * electrons.pop("recoil")
+
+    def cross(inc: np.ndarray) -> np.ndarray:
+        # the total is the sum of its parts, so that every pick below it has an interaction
+        return np.stack([photo + inc + rayl, photo, photo + inc, area], axis=1).astype(np.float32)
+
     return {
-        "cross": cross,
+        "cross": cross(inc),
+        "cross_bound": cross(inc_bound),
         "inverse_area": inverse,
         "scatter": scatter,
         "line": line,
@@ -146,7 +151,7 @@ def _one(material: Material) -> Part:
         "kept_bound": kept_bound,
         "fluorescent": photo * (line[:, None] * line_share).sum(axis=0) / energy,
         "mu_en": data["mu_en"].values,
-        "mu_en_bound": data["mu_en"].values * kept_bound / kept,
+        "mu_en_bound": data["mu_en"].values + (kept_bound - kept) * _MM_PER_CM,
     }
 
 
@@ -217,8 +222,8 @@ def build(
         Follow K photons of elements from ``_FIRST_Z`` on where they can carry away more than
         ``LINE_MIN_SHARE`` of an absorbed photon's energy; else, and from lighter elements, the energy stays.
     doppler : bool
-        Scatter at bound electrons that move as their shells' Compton profiles say (impulse approximation, angles and
-        energies), instead of with S(x, Z) and at rest. Cross sections are the same.
+        Scatter at bound electrons that move as their shells' Compton profiles say (impulse approximation: cross
+        section, angles and energies), instead of with the tabulated cross section, S(x, Z) and at rest.
 
     Returns
     -------
@@ -231,10 +236,11 @@ def build(
     """
     parts = [_part(m) for m in names]
     line, share = _lines(parts, fluorescence)
-    kept, mu_en = ("kept_bound", "mu_en_bound") if doppler else ("kept", "mu_en")
+    cross, kept, mu_en = (name + ("_bound" if doppler else "") for name in ("cross", "kept", "mu_en"))
     absorption = [p[kept] - (p["fluorescent"] if fluorescence else 0.0) for p in parts]
     stack = {name: np.ascontiguousarray(np.stack([p[name] for p in parts])) for name in _ALIKE}
     return Tables(
+        cross=np.ascontiguousarray(np.stack([p[cross] for p in parts])),
         **stack,
         kerma=np.ascontiguousarray(_part(kerma)[mu_en], dtype=np.float32),
         line=line,
