@@ -9,6 +9,7 @@ from scipy.integrate import solve_ivp
 from twinlab.cardiac.circulation import (
     PatchVentricles,
     closed_loop,
+    coupled,
     muscle_patches,
     parameter_set,
     patch_heart,
@@ -17,6 +18,7 @@ from twinlab.cardiac.circulation import (
 from twinlab.cardiac.circulation.muscle import checked_table
 from twinlab.kernels import heart_patch_loop as loop
 from twinlab.kernels import heart_patches as kernel
+from twinlab.kernels import heart_settle as settle
 from twinlab.schema import InputError
 
 
@@ -176,6 +178,68 @@ def test_put_into_the_loop_as_a_ventricle_they_give_the_same(kind):
     where = {"left": inside} if kind == "left_ventricle" else {"both": inside}
     slow = closed_loop(p, **where, steps_per_beat=200, beats=2)
     np.testing.assert_allclose(slow.compartment_volume, fast.compartment_volume, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["left_ventricle", "three_walls"])
+def test_extrapolated_beats_find_the_beat_that_plain_ones_run_to(kind):
+    """Where 60 plain beats end, to what their drift (0.8 a beat at slowest) has left; the blood stays what it was."""
+    patches = muscle_patches(kind, segments=False)
+    plain = patch_heart(patches, steps_per_beat=100, beats=60)
+    found = patch_heart(patches, steps_per_beat=100, tolerance_ml=1e-4)
+    assert found.attrs["periodic"]
+    assert found.attrs["beats"] < 20
+    np.testing.assert_allclose(found.compartment_volume, plain.compartment_volume, atol=1e-3)
+    total = found.compartment_volume.sum("compartment")
+    np.testing.assert_allclose(total, parameter_set().stressed_volume_ml, rtol=1e-9)
+    # the last beat goes on where the one before ended: its trace has no jump at the start
+    start, steps = found.compartment_volume[:, 0], found.compartment_volume.diff("time")
+    assert float(abs(found.compartment_volume[:, -1] - start).max()) <= 1e-4
+    assert float(abs(steps[:, 0]).max()) <= float(abs(steps).max())
+
+
+def test_the_extrapolation_solves_a_linear_map():
+    """A map of three rates needs three differences; then the start is the fixed point."""
+    rng = np.random.default_rng(0)
+    fixed = np.concatenate([100.0 + rng.random(8), rng.random(4)])
+    modes = rng.standard_normal((12, 3))
+    back = np.linalg.pinv(modes)
+    gain = modes @ np.diag([0.9, 0.5, -0.3]) @ back
+    starts, ends = np.zeros((settle.DEPTH + 1, 12)), np.zeros((settle.DEPTH + 1, 12))
+    state = fixed + modes @ [3.0, 1.0, 1.0]
+    for _ in range(4):
+        starts, ends = np.roll(starts, 1, axis=0), np.roll(ends, 1, axis=0)
+        starts[0], ends[0] = state, fixed + gain @ (state - fixed)
+        state = ends[0]
+    out = np.empty(12)
+    assert settle.extrapolated(starts, ends, 4, out)
+    np.testing.assert_allclose(out, fixed, atol=1e-5)  # the ridge of 1e-10 keeps it from rounding
+    # drifts that hardly change point far away: such a jump is not made
+    starts[0], ends[0], starts[1], ends[1] = 100.0, 90.0, 110.1, 100.09
+    assert not settle.extrapolated(starts, ends, 2, out)
+    np.testing.assert_array_equal(out, ends[0])
+
+
+def test_a_heart_that_does_not_eject_is_refused():
+    still = parameter_set().with_(
+        {f"{side}_atrium.active_elastance_mmhg_per_ml": 0.0 for side in ("left", "right")}
+    )
+    patches = muscle_patches("three_walls", segments=False)
+    with pytest.raises(InputError, match="a left ventricle that ejects"):
+        patch_heart(patches.assign(patch_contractility=0.0 * patches.patch_contractility), still)
+
+
+def test_a_stage_whose_valves_agree_with_no_pressures_is_no_solution(monkeypatch):
+    """A step must not pass on volumes of a set of valves that contradicts its pressures."""
+    stage = coupled.stage
+
+    def unsure(*arguments):
+        stage(*arguments)
+        return False
+
+    monkeypatch.setattr(coupled, "stage", unsure)
+    inside = PatchVentricles(muscle_patches(segments=False), period_ms=1000.0 * parameter_set().period_s)
+    with pytest.raises(coupled.CoupledError, match=r"no solution at 0\.000 ms"):
+        closed_loop(left=inside, steps_per_beat=200, beats=2)
 
 
 def test_refuses_patches_that_cannot_be():

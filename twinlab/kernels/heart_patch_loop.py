@@ -18,6 +18,7 @@ from twinlab.kernels.heart_patches import (
     sphere,
     triseg_balance,
 )
+from twinlab.kernels.heart_settle import DEPTH, extrapolated
 
 # rows of the patches' state and work space (row, patch)
 CONTRACTILE, LENGTH, AREA, STRAIN, STRESS, NEW_LENGTH, NEW_CONTRACTILE = range(7)
@@ -121,6 +122,9 @@ def run_patches(
 ):
     """Beats of the closed loop with patches as ventricles; backward Euler.
 
+    With a tolerance, beats start from the extrapolation of :mod:`twinlab.kernels.heart_settle`; the last one follows
+    its predecessor without a jump. With a negative one every beat goes on where the last ended.
+
     Parameters
     ----------
     par, start, steps, least_beats, most_beats, tolerance_ml, trace, passed
@@ -146,6 +150,8 @@ def run_patches(
     pressure, flow, valve_open = np.empty(8), np.empty(8), np.zeros(4, np.bool_)
     p, dp = np.zeros(2), np.zeros((2, 2))
     change, beat = math.inf, 0
+    starts, ends = np.zeros((DEPTH + 1, N_STATE)), np.zeros((DEPTH + 1, N_STATE))
+    jumped = False
     for beat in range(1, most_beats + 1):
         before[:] = state
         trace[0] = trace[steps]
@@ -164,12 +170,12 @@ def run_patches(
                     slope[1, 5], slope[5, 1], slope[5, 5] = dp[0, 1], dp[1, 0], dp[1, 1]
                     offset[1] -= dp[0, 1] * guess[5]
                     offset[5] = p[1] - dp[1, 0] * guess[1] - dp[1, 1] * guess[5]
-                stage(par, state, h, offset, slope, valve_open, new, pressure, flow, work)
+                settled = stage(par, state, h, offset, slope, valve_open, new, pressure, flow, work)
                 left = new[1] - guess[1]
                 right = 0.0 if one_wall else new[5] - guess[5]
                 worst = max(abs(left), abs(right))
                 if worst < 1e-6:
-                    solved = True
+                    solved = settled
                     break
                 damp = min(1.0, 10.0 / worst)
                 guess[:] = new
@@ -189,6 +195,13 @@ def run_patches(
         change = 0.0
         for k in range(8):
             change = max(change, abs(state[k] - before[k]))
-        if beat > 1 and change <= tolerance_ml and beat >= least_beats:
+        within = change <= tolerance_ml and beat >= least_beats
+        if beat > 1 and within and not jumped:
             break
+        jumped = False
+        if tolerance_ml >= 0.0 and not within and beat < most_beats - 1:
+            for k in range(DEPTH, 0, -1):
+                starts[k], ends[k] = starts[k - 1], ends[k - 1]
+            starts[0], ends[0] = before, state
+            jumped = extrapolated(starts, ends, beat, state)
     return beat, change

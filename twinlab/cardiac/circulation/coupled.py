@@ -123,7 +123,7 @@ class CoupledLoop:
                 return None
             if not np.isfinite(size):
                 return None
-            stage(
+            settled = stage(
                 self.par,
                 state,
                 h,
@@ -140,7 +140,7 @@ class CoupledLoop:
                 return None
             largest = float(np.abs(change).max())
             if largest < _NEWTON_TOLERANCE_ML:
-                return new
+                return new if settled else None  # no set of valves agrees with its pressures
             damp = min(1.0, 10.0 / largest)
             guess = new.copy()
             guess[list(_NODES)] -= (1.0 - damp) * change

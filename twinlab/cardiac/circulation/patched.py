@@ -56,7 +56,8 @@ def patch_heart(
     parameters : ClosedLoop, optional
         Circulation and atria (default: the healthy set). The elastances of replaced ventricles do not count.
     steps_per_beat, beats, most_beats, tolerance_ml
-        As :func:`closed_loop`; backward Euler.
+        As :func:`closed_loop`; backward Euler. Unless ``beats`` is given, beats start from an extrapolation of the last
+        few (:mod:`twinlab.kernels.heart_settle`), which finds the one that repeats in about a third of the time.
 
     Returns
     -------
@@ -70,7 +71,7 @@ def patch_heart(
     Raises
     ------
     InputError
-        Patches that cannot be, or a step without a solution.
+        Patches that cannot be, a step without a solution, or a heart that does not eject.
 
     References
     ----------
@@ -106,6 +107,12 @@ def _muscle(loop: xr.Dataset, patches: xr.Dataset, muscle: np.ndarray) -> xr.Dat
     time = loop.time.values
     flow = loop.link_flow.values
     ejecting = np.flatnonzero(flow[1] > 1.0)
+    if not ejecting.size:
+        refuse(
+            "patch_heart",
+            "a left ventricle that ejects (more contractility or blood, less resistance)",
+            f"at most {flow[1].max():.2g} ml/s through the aortic valve",
+        )
     filling = np.flatnonzero(flow[0] > 1.0)
     closes = filling[filling < ejecting[0]][-1] if (filling < ejecting[0]).any() else 0
     later = filling[filling > ejecting[-1]]

@@ -133,7 +133,8 @@ def beats(
     Returns
     -------
     Dataset, dims (case)
-        :data:`OUTPUTS`. Cases that could not be computed, or that no heart does (empty at end systole), are NaN.
+        :data:`OUTPUTS`. Cases that could not be computed, do not repeat from beat to beat, do not eject, or that no
+        heart does (empty at end systole), are NaN.
 
     Raises
     ------
@@ -158,7 +159,7 @@ def beats(
 
 
 def one_beat(heart: VirtualHeart, row: Mapping[str, float], pacing: str) -> xr.Dataset | None:
-    """Traces and measures of one heart (see :func:`beats`); None where a step has no solution."""
+    """Traces and measures of one heart (see :func:`beats`); None where there is no periodic beat that ejects."""
     times = heart.segment_time.sel(pacing=pacing)
     own = float(heart.segment_time.attrs["velocity_mm_per_ms"])
     slower = own / float(row.get("conduction_velocity_mm_per_ms", own))
@@ -171,6 +172,8 @@ def one_beat(heart: VirtualHeart, row: Mapping[str, float], pacing: str) -> xr.D
     try:
         found = patch_heart(patches, loop, steps_per_beat=heart.steps_per_beat, tolerance_ml=5e-3)
     except InputError:
+        return None
+    if not found.attrs["periodic"]:
         return None
     return found.assign(qrs_duration=slower * float(times["qrs_duration"]))
 
