@@ -71,6 +71,10 @@ HEART: list[tuple[str, str, str, str]] = [
     ("longitudinal_strain", "tet", "1", "engineering strain from apex to base"),
     ("circumferential_strain", "tet", "1", "engineering strain around the cavity"),
     ("wall_thickening", "tet", "1", "relative change of the thickness of the wall"),
+    ("global_longitudinal_strain", "", "%", "mean longitudinal strain of the muscle at end systole"),
+    ("global_circumferential_strain", "", "%", "mean circumferential strain of the muscle at end systole"),
+    ("systolic_shortening_sd", "", "ms", "spread of the times of greatest shortening in systole, segments"),
+    ("segment_strain", "shape_time segment", "1", "mean fibre strain of a segment against end diastole"),
     # circulation
     ("compartment_pressure", "compartment time", "mmHg", "pressure of a compartment of the closed loop"),
     ("compartment_volume", "compartment time", "ml", "stressed volume of a compartment of the closed loop"),

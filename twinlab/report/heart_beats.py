@@ -33,7 +33,12 @@ _TIMED = 20
 
 _COMPARED = {
     "lv_edv": "ml", "lv_esv": "ml", "lv_ef": "%", "stroke_volume": "ml", "systemic_systolic": "mmHg",
-    "systemic_diastolic": "mmHg", "lv_pressure_ed": "mmHg", "lv_dpdt_max": "mmHg/s",
+    "systemic_diastolic": "mmHg", "lv_pressure_ed": "mmHg", "lv_dpdt_max": "mmHg/s", "global_fibre_strain": "%",
+}  # fmt: skip
+
+
+_ELEMENTS_ONLY = {
+    "global_longitudinal_strain": "%", "global_circumferential_strain": "%", "systolic_shortening_sd": "ms",
 }  # fmt: skip
 
 
@@ -140,8 +145,8 @@ def _loop(beat: xr.Dataset) -> np.ndarray:
 
 
 def difference_rows(quick: xr.Dataset, solid: xr.Dataset) -> list[dict[str, Any]]:
-    """Both hearts side by side: the only estimate of what the model's form is worth."""
-    return [
+    """Both hearts side by side: the only estimate of what the model's form is worth; then strains of elements only."""
+    shared = [
         {
             "measure": f"{readable(name)} [{unit}]",
             "muscle patches": float(quick[name]),
@@ -149,7 +154,19 @@ def difference_rows(quick: xr.Dataset, solid: xr.Dataset) -> list[dict[str, Any]
             "difference": float(solid[name]) - float(quick[name]),
         }
         for name, unit in _COMPARED.items()
+        if name in quick and name in solid
     ]
+    alone = [
+        {
+            "measure": f"{readable(name)} [{unit}]",
+            "muscle patches": np.nan,
+            "finite elements": float(solid[name]),
+            "difference": np.nan,
+        }
+        for name, unit in _ELEMENTS_ONLY.items()
+        if name in solid
+    ]
+    return shared + alone
 
 
 def deformed(solid: xr.Dataset) -> dict[str, tuple[xr.Dataset, np.ndarray]]:

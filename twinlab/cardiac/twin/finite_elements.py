@@ -22,6 +22,7 @@ from twinlab.cardiac.mechanics import (
     ellipsoid_frame,
     guccione,
     per_tet,
+    segment_means,
     strain,
     unloaded,
 )
@@ -31,6 +32,12 @@ ACTIVE = ActiveLaw(across=0.4, steepness=5.0, slack_stretch=0.7)
 """Share of the stress across the fibres and length dependence: settings (docs/methods/heart_twin.md)."""
 
 PERICARDIUM_KPA_PER_MM = 0.2
+
+_GLOBAL = {
+    "fibre_strain": "global_fibre_strain",
+    "longitudinal_strain": "global_longitudinal_strain",
+    "circumferential_strain": "global_circumferential_strain",
+}
 
 
 def fitted_left_ventricle(
@@ -159,8 +166,11 @@ def beat_3d(
     Dataset
         As :func:`~twinlab.cardiac.circulation.closed_loop`; with ``point`` and ``element`` (tet, corner) of the
         quadratic mesh and ``displacement`` (shape_time, node, axis) over the last beat, from the stress-free shape;
-        ``fibre_strain`` and
-        its kin at end systole against end diastole (tet).
+        ``fibre_strain`` and its kin at end systole against end diastole (tet), their means over the muscle as
+        ``global_fibre_strain``, ``global_longitudinal_strain``, ``global_circumferential_strain`` (%);
+        ``segment_strain`` (shape_time, segment), fibre strain of the AHA segments against end diastole, and
+        ``systolic_shortening_sd``, the spread of the times at which they are shortest before the aortic valve closes
+        (dyssynchrony index; later the strain stands still and the time says nothing), ms.
 
     Raises
     ------
@@ -206,7 +216,7 @@ def beat_3d(
     except (MechanicsError, CoupledError) as error:
         error.add_note(f"beat_3d: stopped at {beating._asked:.0f} ms of {beats * period:.0f} ms")
         raise
-    return loop.merge(_shapes(beating, loop, turn), combine_attrs="override")
+    return loop.merge(_shapes(beating, loop, turn, atria_to_ventricles_ms), combine_attrs="override")
 
 
 def _upright(heart: xr.Dataset) -> np.ndarray:
@@ -228,7 +238,8 @@ def _turned(data: xr.Dataset, turn: np.ndarray) -> xr.Dataset:
     return out
 
 
-def _shapes(beating: Beating, loop: xr.Dataset, turn: np.ndarray) -> xr.Dataset:
+def _shapes(beating: Beating, loop: xr.Dataset, turn: np.ndarray, first_ms: float) -> xr.Dataset:
+    """Shapes of the last beat, strains at its end systole, and strain of the segments over time."""
     times = np.array(beating.times)
     times = times - times[-1] + float(loop["time"][-1])
     shapes = np.stack(beating.shapes)
@@ -243,4 +254,19 @@ def _shapes(beating: Beating, loop: xr.Dataset, turn: np.ndarray) -> xr.Dataset:
         "point": solid.heart["point"],
         "element": (("tet", "corner"), np.asarray(solid.heart["tet"])),
     }
-    return _turned(xr.Dataset(data), turn.T).merge(strains)
+    for name, whole in _GLOBAL.items():
+        if name in strains:
+            data[whole] = label(whole, 100.0 * strains.attrs[f"{name}_mean"])
+    shortening = strain(solid, shapes, reference_mm=full)["fibre_strain"].to_numpy()
+    own = solid.heart["aha_segment"].to_numpy() if "aha_segment" in solid.heart else None
+    segments = segment_means(solid, shortening, segment=own)
+    there = np.isfinite(segments.to_numpy()).all(axis=0)
+    data["segment_strain"] = label(
+        "segment_strain", segments.to_numpy(), {**coords, "segment": segments["segment"].to_numpy()}
+    )
+    ejecting = np.flatnonzero(loop["link_flow"].sel(link="aortic").to_numpy() > 1.0)
+    if ejecting.size:
+        systole = (times >= first_ms) & (times <= float(loop["time"][ejecting[-1]]))
+        shortest = times[systole][segments.to_numpy()[systole][:, there].argmin(axis=0)]
+        data["systolic_shortening_sd"] = label("systolic_shortening_sd", shortest.std())
+    return _turned(xr.Dataset(data), turn.T).merge(strains, combine_attrs="drop")
