@@ -10,6 +10,8 @@ from scipy.optimize import brentq
 from twinlab.kernels import wear_filament as wire
 from twinlab.kernels import wear_rates as rates
 from twinlab.kernels import wear_thermal as heat
+from twinlab.maintenance.wear import heat_curve, load_tube_wear
+from twinlab.schema import InputError
 
 SIGMA = wire.STEFAN_BOLTZMANN
 ROOM = 297.0
@@ -218,3 +220,41 @@ def test_hot_bearings_wear_faster_by_arrhenius():
     assert rates.bearing_rate(450.0, 1e6, 0.4) == pytest.approx(1e-6)
     steep = math.log(rates.bearing_rate(500.0, 1e6, 0.4) / 1e-6)
     assert steep == pytest.approx(0.4 / 8.617333262e-5 * (1.0 / 450.0 - 1.0 / 500.0))
+
+
+def test_curve_of_a_tube_keeps_its_ledger_and_cools():
+    """Public curve over a working day: 90 scans of 10 to 60 kW; asked is 1e-6."""
+    curve = heat_curve(working_day(), every_s=60.0)
+    given, stored, cooled = (curve[name].to_numpy() for name in ("given_j", "stored_j", "cooled_j"))
+    np.testing.assert_allclose(stored + cooled, given, atol=1e-9 * given[-1])
+    assert float(curve["anode_temperature_c"].max()) < 1300.0
+    assert np.isnan(curve["track_temperature_c"]).sum() == (curve["power_w"] == 0.0).sum()
+    # without beam the anode only cools
+    idle = curve["power_w"].to_numpy()[1:] == 0.0
+    assert (np.diff(curve["anode_temperature_c"].to_numpy())[idle] <= 0.0).all()
+    dirty = heat_curve(working_day(), every_s=60.0, fouling=0.6)
+    assert dirty["housing_temperature_c"].max() > curve["housing_temperature_c"].max()
+
+
+def test_curve_is_the_closed_form_where_only_the_anode_radiates():
+    tube = load_tube_wear().with_values(bearing_w_k=1e-12, housing_j_k=1e18)
+    curve = heat_curve([(0.0, 1800.0)], tube=tube, anode_c=1250.0)
+    t0, room = 1250.0 + 273.15, ROOM + 0.15
+    scale = tube.anode_j_k.value / (
+        4.0 * SIGMA * tube.anode_emissivity.value * tube.anode_area_m2.value * room**3
+    )
+    t = curve["anode_temperature_c"].to_numpy() + 273.15
+
+    def clock(x):
+        return np.log((x + room) / (x - room)) + 2.0 * np.arctan(x / room)
+
+    np.testing.assert_allclose(scale * (clock(t) - clock(t0)), curve["time_s"], rtol=1e-5, atol=1e-4)
+
+
+def test_curves_that_cannot_be_are_refused():
+    with pytest.raises(InputError, match="pairs of power"):
+        heat_curve([(-1.0, 3.0)])
+    with pytest.raises(InputError, match="pairs of power"):
+        heat_curve([(1.0, 0.0)])
+    with pytest.raises(InputError, match="every_s above 0"):
+        heat_curve([(1.0, 1.0)], every_s=0.0)

@@ -199,7 +199,7 @@ def test_interlock_waits_for_the_anode_to_cool():
     [
         ("filament", {"mass_loss_limit": 2e-4}, {}),
         ("bearing", {"bearing_life_s": 700.0}, {}),
-        ("track", {"output_limit": 0.999}, {}),
+        ("track", {"output_limit": 0.9995}, {}),
         ("arcing", {"arc_rate_per_s": 0.05, "fatal_arc_share": 0.02}, {}),
         ("slip_ring", {}, {"slip_ring_life_rotations": 1e4}),
         ("cooling", {}, {"fouling_per_day": 0.2}),

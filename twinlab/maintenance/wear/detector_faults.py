@@ -49,7 +49,8 @@ def detector_life(parts: Any, *, days: int, seed: int, scanner: str) -> Detector
     Rigdon S E, Basu A P 1989, J. Qual. Technol. 21, 251 (power-law process).
     """
     limit = round(float(parts["dead_limit"]))
-    starts, deaths, fails = [0.0], [], []
+    starts, fails = [0.0], list[float]()
+    deaths: list[NDArray[np.float64]] = []
     while True:
         rng = stream(seed, scanner, "dead cells", len(deaths))
         steps = np.cumsum(rng.exponential(size=limit))

@@ -80,7 +80,8 @@ def workload(
         "exam": ("scan", scans["exam"][order].astype(int)),
     }
     return xr.Dataset(
-        {name: label(name, scans[name][order], coords) for name in FIELDS},
+        {name: label(name, scans[name][order]) for name in FIELDS},
+        coords=coords,
         attrs={
             "clinic": place.key,
             "exams_per_day": mean,

@@ -153,12 +153,13 @@ def _telemetry(
         "tube": ("scan", serials[number]),
     }
     return xr.Dataset(
-        {name: label(name, array, coords) for name, array in values.items()},
+        {name: label(name, array) for name, array in values.items()},
+        coords=coords,  # once: label would copy the names for every variable
         attrs={"seed": seed, "lost_scans": int((~done).sum())},
     )
 
 
-def _counts(detectors: DetectorLife, day: Array) -> NDArray[np.int64]:
+def _counts(detectors: DetectorLife, day: NDArray[Any]) -> NDArray[np.int64]:
     """Dead cells at times, of which many are equal."""
     distinct, back = np.unique(day, return_inverse=True)
     return np.array([detectors.dead(d) for d in distinct], np.int64)[back]
@@ -198,12 +199,12 @@ def _state(
         "scanner": ("day", np.full(day.size, scanner, object)),
         "tube": ("day", np.array([f"{scanner}-T{k + 1}" for k in number], object)),
     }
-    fields = {name: label(name, values, coords, dims=("day",)) for name, values in column.items()}
+    fields = {name: label(name, values, dims=("day",)) for name, values in column.items()}
     fields["output_factor"].attrs["long_name"] = "output per mAs over that of a new tube"
-    fields["failed"] = label("failed", names[causes], coords)
+    fields["failed"] = label("failed", names[causes])
     attrs = {
         "seed": seed,
         "calibration_interval_days": float(parts["calibration_interval_days"]),
         "gain_drift_module_share": float(parts["gain_drift_module_share"]),
     }
-    return xr.Dataset(fields, attrs=attrs)
+    return xr.Dataset(fields, coords=coords, attrs=attrs)
