@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "clinic": ["Clinic", "Exam", "load_clinic"],
         "effects": ["image_effects"],
         "heat": ["heat_curve"],
+        "lives": ["tube_lives"],
         "parameters": ["ScannerWear", "TubeWear", "Value", "load_scanner_wear", "load_tube_wear"],
         "planning": ["workload"],
         "simulator": ["Simulation", "simulate_scanner"],
