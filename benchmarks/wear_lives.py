@@ -1,4 +1,4 @@
-"""Lives of simulated tubes and the time that a scanner's three years take: ``python benchmarks/wear_lives.py [tubes]``."""
+"""Lives of simulated tubes, and the time of a scanner's three years: ``python benchmarks/wear_lives.py [tubes]``."""
 
 from __future__ import annotations
 

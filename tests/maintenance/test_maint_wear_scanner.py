@@ -231,6 +231,13 @@ def test_each_part_fails_and_is_replaced(cause, tube, parts):
     if cause == "detector":
         assert int(hidden["dead_channel_count"][first]) == 12
         assert int(hidden["dead_channel_count"][first + 1]) < 12
+        # the new detector is calibrated, and other cells of it are dead
+        assert float(hidden["detector_gain_drift_percent"][first + 1]) == 0.0
+        old, new = (image_effects(hidden, day=d, shape=(16, 96)) for d in (first, first + 1))
+        assert (new["channel_gain"] == 1.0).all()
+        assert not set(map(tuple, new["dead_cell"].to_numpy())) <= set(
+            map(tuple, old["dead_cell"].to_numpy())
+        )
     stopped = simulate_scanner(
         scans,
         tube=load_tube_wear().with_values(**tube),

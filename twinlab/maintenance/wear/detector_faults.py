@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ MODULE_CHANNELS = 32  # cells on one board, which drift together in part
 
 @dataclass(frozen=True)
 class DetectorLife:
-    """Successive detectors of a scanner: when each starts, when its cells die, when it fails [days]."""
+    """Successive detectors of a scanner: when each starts, when its cells die, when it has too few [days]."""
 
     starts: tuple[float, ...]
     deaths: tuple[NDArray[np.float64], ...]
@@ -24,6 +24,10 @@ class DetectorLife:
     def unit(self, day: float) -> int:
         """Which detector is at work at a time."""
         return int(np.searchsorted(self.starts, day, side="right")) - 1
+
+    def repaired(self, days: NDArray[np.int64]) -> DetectorLife:
+        """The same, each next detector at work from the day after a fault was found."""
+        return replace(self, starts=(0.0, *(float(day) + 1.0 for day in days)))
 
     def dead(self, day: float) -> int:
         """Cells without signal at a time."""
@@ -62,11 +66,20 @@ def detector_life(parts: Any, *, days: int, seed: int, scanner: str) -> Detector
         starts.append(fails[-1] + float(parts["detector_downtime_h"]) / 24.0)
 
 
-def gain_drift_percent(parts: Any, day: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Root mean square drift since the latest calibration, %: grows with the root of the days."""
-    interval = float(parts["calibration_interval_days"])
-    since = np.mod(day, interval) if interval > 0.0 else np.asarray(day, float)
-    return np.asarray(parts["gain_drift_percent_per_root_day"] * np.sqrt(since), float)
+def latest_calibration(
+    day: NDArray[Any], *, interval_days: float, starts: tuple[float, ...]
+) -> NDArray[np.float64]:
+    """Day of the latest air calibration: the regular ones, and that of each new detector."""
+    regular = (
+        np.floor(day / interval_days) * interval_days if interval_days > 0.0 else np.zeros(np.shape(day))
+    )
+    own = np.asarray(starts)[np.searchsorted(starts, day, side="right") - 1]
+    return np.asarray(np.maximum(regular, own), float)
+
+
+def gain_drift_percent(parts: Any, since_days: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Root mean square drift of the cells' gain, %: grows with the root of the days since calibration."""
+    return np.asarray(parts["gain_drift_percent_per_root_day"] * np.sqrt(since_days), float)
 
 
 def dead_cells(

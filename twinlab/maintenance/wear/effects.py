@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from twinlab.maintenance.wear.detector_faults import cell_gain, dead_cells
+from twinlab.maintenance.wear.detector_faults import cell_gain, dead_cells, latest_calibration
 from twinlab.schema import check, label, refuse
 
 
@@ -58,20 +58,21 @@ def image_effects(
     key = int(state.attrs["seed"]) if seed is None else seed
     now = state.sel(day=day)
     scanner = str(now["scanner"].item())
-    before = state["failed"].to_numpy()[days < day]
-    interval = state.attrs["calibration_interval_days"]
-    calibration, since = divmod(day, interval) if interval > 0.0 else (0, day)
+    changed = days[(state["failed"].to_numpy() == "detector") & (days < day)]
+    starts = (0.0, *(float(d) + 1.0 for d in changed))
+    interval = float(state.attrs["calibration_interval_days"])
+    latest = int(latest_calibration(np.array(day), interval_days=interval, starts=starts))
     gain = cell_gain(
         float(now["detector_gain_drift_percent"]),
-        int(since),
+        int(day) - latest,
         shape,
         module_share=state.attrs["gain_drift_module_share"],
         seed=key,
         scanner=scanner,
-        calibration=int(calibration),
+        calibration=latest,
     )
-    unit = int(np.count_nonzero(before == "detector"))
-    dead = dead_cells(int(now["dead_channel_count"]), shape, seed=key, scanner=scanner, unit=unit)
+    count = int(now["dead_channel_count"])
+    dead = dead_cells(count, shape, seed=key, scanner=scanner, unit=changed.size)
     axis = {"cell_axis": ["row", "channel"]}
     return xr.Dataset(
         {

@@ -9,7 +9,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from twinlab.kernels import wear_loop as loop
-from twinlab.maintenance.wear.detector_faults import DetectorLife, detector_life, gain_drift_percent
+from twinlab.maintenance.wear.detector_faults import (
+    DetectorLife,
+    detector_life,
+    gain_drift_percent,
+    latest_calibration,
+)
 from twinlab.maintenance.wear.parameters import ScannerWear, TubeWear, load_scanner_wear, load_tube_wear
 from twinlab.maintenance.wear.streams import stream
 from twinlab.schema import check, label, refuse
@@ -59,7 +64,7 @@ def simulate_scanner(
     Returns
     -------
     Simulation
-        ``telemetry`` (scan): the variables of :func:`twinlab.maintenance.telemetry.telemetry_schema`, only scans
+        ``telemetry`` (scan): the variables of :func:`twinlab.maintenance.telemetry.telemetry_schema`, of the scans
         that were done, NaN where nothing is recorded. ``state`` (day): hidden wear at the end of each day, of the
         worn part on the day on which it failed; attrs tell the calibration interval and the seed.
 
@@ -83,6 +88,7 @@ def simulate_scanner(
     days, causes = np.zeros((n_day, len(loop.DAY_COLUMNS))), np.zeros(n_day, np.int8)
     fails = np.array(detectors.fails) * loop.DAY
     loop.run(plan, uniform, tubes, own, fails, stop_at_failure, seen, days, causes)
+    detectors = detectors.repaired(np.flatnonzero(causes == loop.DETECTOR))
     if stop_at_failure and causes.any():
         last = int(np.flatnonzero(causes)[0]) + 1
         days, causes = days[:last], causes[:last]
@@ -93,7 +99,7 @@ def simulate_scanner(
 
 def _plan(scans: xr.Dataset) -> tuple[str, np.datetime64, Array]:
     """Name of the scanner, day of installation, and the plan as the loop wants it."""
-    names = np.unique(scans["scanner"].to_numpy().astype(str))
+    names = np.unique(scans["scanner"].to_numpy().astype(str)) if "scanner" in scans.coords else np.empty(0)
     if names.size != 1:
         refuse("simulate_scanner: scans", "scans of one scanner", f"{names.size}")
     time = scans["time"].to_numpy()
@@ -124,8 +130,7 @@ def _telemetry(
 
     s, p = seen[done], plan[done]
     day = s[:, loop.END] / loop.DAY
-    interval = float(parts["calibration_interval_days"])
-    latest = np.floor(day / interval) * interval if interval > 0.0 else np.zeros(day.size)
+    latest = _calibrated(parts, detectors, day)
     values = {
         "kv": p[:, 1],
         "tube_current_ma": p[:, 2],
@@ -142,7 +147,7 @@ def _telemetry(
         "slip_ring_errors": s[:, loop.ERRORS].astype(np.int64),
         "coolant_flow_l_min": s[:, loop.FLOW] * (1.0 + parts["flow_noise"] * noise("flow")),
         "dead_channels": _counts(detectors, latest),
-        "gain_drift_percent": gain_drift_percent(parts, np.floor(day)),
+        "gain_drift_percent": gain_drift_percent(parts, np.floor(day) - latest),
     }
     end = np.round(s[:, loop.END] * 1e9 / TIME_STEP_NS).astype(np.int64) * TIME_STEP_NS
     number = s[:, loop.TUBE].astype(int)
@@ -157,6 +162,11 @@ def _telemetry(
         coords=coords,  # once: label would copy the names for every variable
         attrs={"seed": seed, "lost_scans": int((~done).sum())},
     )
+
+
+def _calibrated(parts: Any, detectors: DetectorLife, day: NDArray[Any]) -> Array:
+    interval = float(parts["calibration_interval_days"])
+    return latest_calibration(day, interval_days=interval, starts=detectors.starts)
 
 
 def _counts(detectors: DetectorLife, day: NDArray[Any]) -> NDArray[np.int64]:
@@ -186,12 +196,10 @@ def _state(
     seconds = np.bincount(share, weights=plan[:, 3]) / plan.shape[0]
     per_scan = (seconds * (kv / 120.0) ** power[:, None]).sum(axis=1)
     column["arc_rate_per_1000_scans"] = 1000.0 * per_scan * column.pop("arc_rate_per_s")
-    column["detector_gain_drift_percent"] = gain_drift_percent(parts, day.astype(float))
-    # at the end of the day, but on the day of a failure the cells of the detector that failed
-    dead = _counts(detectors, day + 1.0 - 1e-9)
-    limit = round(float(parts["dead_limit"]))
-    dead[causes == loop.DETECTOR] = limit
-    column["dead_channel_count"] = dead
+    column["detector_gain_drift_percent"] = gain_drift_percent(
+        parts, day - _calibrated(parts, detectors, day)
+    )
+    column["dead_channel_count"] = _counts(detectors, day + 1.0 - 1e-9)
     names = np.array(loop.CAUSES, object)
     coords = {
         "day": ("day", day),
