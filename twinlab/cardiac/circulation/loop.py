@@ -100,7 +100,7 @@ def closed_loop(
     most = beats if beats is not None else most_beats
     first = parameters.start() if start is None else np.array(start, float)
     if first.shape != (12,) or not np.isfinite(first).all():
-        refuse("closed_loop: start", "12 finite numbers (eight volumes, four flows)", f"shape {first.shape}")
+        refuse("closed_loop: start", "12 finite numbers (eight volumes, four flows)", first.tolist())
     if coupled:
         loop = CoupledLoop(parameters.flat(), left=left, right=right, both=both)
         trace, passed, count, change = loop.run(

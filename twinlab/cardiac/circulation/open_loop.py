@@ -142,8 +142,15 @@ def ventricle_and_windkessel(
     Raises
     ------
     InputError
-        No solution in a step (the reason is in the message).
+        Settings that cannot be, or no solution in a step (the reason is in the message).
     """
+    if steps_per_beat < 50 or beats < 1:
+        refuse("ventricle_and_windkessel", "50 steps_per_beat or more and a beat", (steps_per_beat, beats))
+    for name, value in {"heart_rate_bpm": heart_rate_bpm, "start_volume_ml": start_volume_ml}.items():
+        if not (np.isfinite(value) and value > 0):
+            refuse(f"ventricle_and_windkessel: {name}", "a number above 0", value)
+    if not np.isfinite([filling_mmhg, start_mmhg]).all():
+        refuse("ventricle_and_windkessel", "finite filling_mmhg and start_mmhg", (filling_mmhg, start_mmhg))
     inlet = inlet or Valve(open_mmhg_s_per_ml=0.02)
     outlet = outlet or Valve()
     period, h = 60.0 / heart_rate_bpm, 60.0 / heart_rate_bpm / steps_per_beat

@@ -45,6 +45,9 @@ def planar_velocity(
     InputError
         The wave does not arrive.
     """
+    for name, value in (("conductivity_s_per_m", conductivity_s_per_m), ("h_mm", h_mm)):
+        if not (np.isfinite(value) and value > 0):
+            refuse(f"planar_velocity: {name}", "a positive number", value)
     length_of_1ms = np.sqrt(conductivity_s_per_m / (chi_per_mm * cm_uf_per_mm2))
     voxels = max(40, int(np.ceil((length_mm or 60.0 * length_of_1ms) / h_mm)))
     strip = slab((voxels * h_mm, h_mm, h_mm), h_mm)
@@ -118,8 +121,9 @@ def conductivity_for(
     Costa C M et al. 2013, Automatic parameterization strategy for cardiac electrophysiology simulations, Comput.
     Cardiol. 40, 373.
     """
-    if not velocity_mm_per_ms > 0:
-        refuse("conductivity_for: velocity_mm_per_ms", "a positive velocity", velocity_mm_per_ms)
+    for name, value in (("velocity_mm_per_ms", velocity_mm_per_ms), ("h_mm", h_mm)):
+        if not (np.isfinite(value) and value > 0):
+            refuse(f"conductivity_for: {name}", "a positive number", value)
     least = 1.01 * (h_mm / COARSEST) ** 2  # diffusivity in mm2/ms that the grid still carries
     guess = chi_per_mm * cm_uf_per_mm2 * max((velocity_mm_per_ms / 1.75) ** 2, least)
     power = 2.0

@@ -115,6 +115,12 @@ def single_cell(
     every = round((sample_ms or dt_ms) / dt_ms)
     if every < 1 or abs(every * dt_ms - (sample_ms or dt_ms)) > 1e-9:
         refuse("single_cell: sample_ms", "a multiple of dt_ms", sample_ms)
+    if not (beats >= 1 and np.isfinite([cycle_ms, start_ms, stimulus_ms]).all() and cycle_ms > 0 <= start_ms):
+        refuse(
+            "single_cell",
+            "one beat or more, cycle_ms above 0, start_ms 0 or later",
+            (beats, cycle_ms, start_ms),
+        )
     gaps = intervals_ms if intervals_ms is not None else (cycle_ms,) * beats
     starts = start_ms + np.concatenate([[0.0], np.cumsum(gaps)])
     steps = round((starts[-1] if intervals_ms is None else starts[-1] + cycle_ms) / dt_ms)

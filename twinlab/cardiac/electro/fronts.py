@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from twinlab.cardiac.electro.tissue import fibre_tensor, scar_scale, voxel_grid
+from twinlab.cardiac.electro.tissue import fibre_tensor, scar_scale, voxel_grid, wall_depth
 from twinlab.kernels import heart_eikonal
 from twinlab.schema import label, refuse
 
@@ -82,12 +82,14 @@ def eikonal(
     """
     h, first, muscle = voxel_grid(voxels, where="eikonal")
     speeds = [s for s in velocity if s is not None]
-    if not all(np.isfinite(s) and s > 0 for s in speeds) or min(border, core) < 0:
+    if not all(np.isfinite(s) and s > 0 for s in speeds) or not (border >= 0 and core >= 0):
         refuse("eikonal: velocity", "positive mm/ms; border and core 0 or more", (velocity, border, core))
     if not sources:
         refuse("eikonal: sources", "one or more", "none")
     scale = scar_scale(voxels, border, core)
     live = muscle & (scale > 0)
+    if not live.any():
+        refuse("eikonal: scar", "some muscle that conducts", "none")
     even = scale == 1.0
     if endocardial_factor != 1.0:
         if "transmural" not in voxels or not endocardial_factor > 0:
@@ -96,7 +98,7 @@ def eikonal(
                 "a positive factor and voxels with 'transmural'",
                 endocardial_factor,
             )
-        layer = np.asarray(voxels["transmural"], dtype=float) <= endocardial_depth
+        layer = wall_depth(voxels, muscle, where="eikonal") <= endocardial_depth
         scale = np.where(layer, scale * endocardial_factor, scale)
         even = even & ~layer
     # the metric is the inverse of the tensor: inverse squares along, across and normal

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from twinlab.cardiac.electro.cells import find_cell
+from twinlab.cardiac.electro.cells import check_step, find_cell
 from twinlab.cardiac.electro.checkpoints import digest, load_state, save_state
 from twinlab.cardiac.electro.lead_field import electrode_weights
 from twinlab.cardiac.electro.loops import Mass, Solver, State
@@ -122,6 +122,7 @@ def monodomain(
     )
     if not stimuli:
         refuse("monodomain: stimuli", "one or more", "none")
+    check_step(dt_ms, where="monodomain")
     if not sample_ms >= dt_ms:
         refuse("monodomain: sample_ms", f"at least the time step {dt_ms} ms", sample_ms)
     find_cell(cell, where="monodomain")

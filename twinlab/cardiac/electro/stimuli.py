@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import xarray as xr
 
-from twinlab.cardiac.electro.tissue import Tissue
+from twinlab.cardiac.electro.tissue import Tissue, wall_depth
 from twinlab.schema import refuse
 
 
@@ -104,7 +104,7 @@ def surface_stimulus(surface: str = "endocardium", *, depth: float = 0.15, **whe
     def select(muscle: Tissue) -> np.ndarray:
         if "transmural" not in muscle.voxels:
             refuse("surface_stimulus", "voxels with 'transmural'", sorted(map(str, muscle.voxels)))
-        t = muscle.node_mean(np.asarray(muscle.voxels["transmural"], dtype=float))
+        t = muscle.node_mean(wall_depth(muscle.voxels, muscle.weight > 0, where="surface_stimulus"))
         return t <= depth if surface == "endocardium" else t >= 1.0 - depth
 
     return Stimulus(select, surface, **when)

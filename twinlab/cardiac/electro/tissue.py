@@ -160,11 +160,35 @@ def fibre_tensor(
     return out
 
 
+def wall_depth(voxels: xr.Dataset, inside: np.ndarray, *, where: str) -> np.ndarray:
+    """``transmural`` (z, y, x), which must be a number in all muscle.
+
+    Raises
+    ------
+    InputError
+        NaN in the muscle.
+    """
+    depth = np.asarray(voxels["transmural"], dtype=float)
+    missing = int((~np.isfinite(depth[inside])).sum())
+    if missing:
+        refuse(f"{where}: transmural", "a depth in every voxel of muscle", f"{missing} voxels without")
+    return depth
+
+
 def scar_scale(voxels: xr.Dataset, border: float, core: float) -> np.ndarray:
-    """Factor (z, y, x) on the conductivity: 1 in healthy muscle, ``border`` and ``core`` in scar."""
+    """Factor (z, y, x) on the conductivity: 1 in healthy muscle, ``border`` and ``core`` in scar.
+
+    Raises
+    ------
+    InputError
+        Values other than 0, 1 (border zone) and 2 (core).
+    """
     if "scar" not in voxels:
         return np.ones(voxels["wall"].shape)
-    return np.asarray([1.0, border, core])[np.clip(np.asarray(voxels["scar"]).astype(int), 0, 2)]
+    kind = np.asarray(voxels["scar"])
+    if not np.isin(kind, (0, 1, 2)).all():
+        refuse("scar", "0 healthy, 1 border zone, 2 core", np.unique(kind)[:8].tolist())
+    return np.asarray([1.0, border, core])[kind.astype(int)]
 
 
 def excitable(
@@ -207,10 +231,12 @@ def excitable(
     """
     h, first, muscle = voxel_grid(voxels, where=where)
     values = [s for s in conductivity if s is not None]
-    if not all(np.isfinite(s) and s > 0 for s in values) or min(border, core) < 0:
+    if not all(np.isfinite(s) and s > 0 for s in values) or not (border >= 0 and core >= 0):
         refuse(
             f"{where}: conductivity", "positive S/m; border and core 0 or more", (conductivity, border, core)
         )
+    if not (chi_per_mm > 0 and cm_uf_per_mm2 > 0):
+        refuse(f"{where}: membrane", "chi_per_mm and cm_uf_per_mm2 above 0", (chi_per_mm, cm_uf_per_mm2))
     scale = scar_scale(voxels, border, core)
     weight = muscle * (scale > 0)
     if "fraction" in voxels:
@@ -246,7 +272,7 @@ def kinds(muscle: Tissue, kind: int | None, *, where: str) -> np.ndarray:
         refuse(
             f"{where}: cell", "voxels with 'transmural' for cells in layers", sorted(map(str, muscle.voxels))
         )
-    depth = muscle.node_mean(np.asarray(muscle.voxels["transmural"], dtype=float))
+    depth = muscle.node_mean(wall_depth(muscle.voxels, muscle.weight > 0, where=where))
     return np.select([depth < LAYERS[0], depth < LAYERS[1]], [1, 2], 0).astype(np.uint8)
 
 
@@ -269,9 +295,11 @@ def slab(
     >>> dict(slab((2.0, 1.0, 1.0), 0.5).sizes)
     {'z': 2, 'y': 2, 'x': 4, 'axis': 3}
     """
+    if not (np.isfinite([*size_mm, h_mm]).all() and h_mm > 0):
+        refuse("slab", "finite sizes and a voxel side above 0 mm", (size_mm, h_mm))
     counts = [max(1, round(s / h_mm)) for s in size_mm]
     for s, n in zip(size_mm, counts, strict=True):
-        if not h_mm > 0 or abs(n * h_mm - s) > 1e-6 * h_mm * n:
+        if abs(n * h_mm - s) > 1e-6 * h_mm * n:
             refuse("slab: size_mm", f"multiples of the voxel side {h_mm} mm", size_mm)
     shape = tuple(counts[::-1])
     unit = np.asarray(fibre, dtype=np.float32)

@@ -26,9 +26,19 @@ def shape_gradients(points: Array, tets: Ints) -> Array:
 
 
 def stiffness(points: Array, tets: Ints) -> sparse.csr_matrix:
-    """Matrix of ``int grad u . grad v`` over the mesh, mm."""
+    """Matrix of ``int grad u . grad v`` over the mesh, mm.
+
+    Raises
+    ------
+    InputError
+        Tetrahedra without volume or turned inside out.
+    """
+    volume = volumes(points, tets)
+    wrong = int((~(volume > 0)).sum())
+    if wrong:
+        refuse("mesh", "tetrahedra of positive volume", f"{wrong} of {len(tets)} flat or turned inside out")
     slope = shape_gradients(points, tets)
-    local = np.einsum("tic,tjc->tij", slope, slope) * np.abs(volumes(points, tets))[:, None, None]
+    local = np.einsum("tic,tjc->tij", slope, slope) * volume[:, None, None]
     rows = np.repeat(tets, 4, axis=1).ravel()
     columns = np.tile(tets, (1, 4)).ravel()
     n = len(points)

@@ -120,8 +120,12 @@ def body(
         heart = quadratic(heart)
     point = np.ascontiguousarray(heart["point"].values, float)
     tet = np.ascontiguousarray(heart["tet"].values, np.int32)
+    if not np.isfinite(point).all():
+        refuse("body", "finite points", f"{int((~np.isfinite(point)).any(1).sum())} points that are not")
     at, weight = tetrahedron_rule()
     frame = np.ascontiguousarray(_frames(heart, len(weight), law, active) if frame is None else frame, float)
+    if frame.shape != (len(tet), len(weight), 3, 3) or not np.isfinite(frame).all():
+        refuse("body", f"a finite frame of shape {(len(tet), len(weight), 3, 3)}", frame.shape)
     gradient = np.zeros((len(tet), len(weight), 10, 3))
     measure = np.tile(weight, (len(tet), 1))
     with one_parallel_region():

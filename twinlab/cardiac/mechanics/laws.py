@@ -38,6 +38,12 @@ class ActiveLaw:
     steepness: float = 0.0
     slack_stretch: float = 0.7
 
+    def __post_init__(self) -> None:
+        """Refuse what is no number."""
+        values = (self.across, self.steepness, self.slack_stretch)
+        if not (np.isfinite(values).all() and self.across >= 0 and self.steepness >= 0):
+            refuse("ActiveLaw", "finite numbers, share and steepness not below zero", values)
+
     def array(self) -> np.ndarray:
         """The three numbers as the kernel takes them."""
         return np.array([self.across, self.steepness, self.slack_stretch])

@@ -46,8 +46,8 @@ def strain(body: Body, displacement_mm: Any, *, reference_mm: Any = None) -> xr.
     moved = np.asarray(displacement_mm, float)
     times = moved.ndim == 3
     moved = moved if times else moved[None]
-    if moved.shape[1:] != body.point.shape:
-        refuse("strain", f"displacement of {len(body.point)} nodes", moved.shape)
+    if moved.shape[1:] != body.point.shape or not np.isfinite(moved).all():
+        refuse("strain", f"a finite displacement of {len(body.point)} nodes", moved.shape)
     ground = np.zeros_like(body.point) if reference_mm is None else np.asarray(reference_mm, float)
     volume = body.measure.sum(1)
     middle = _at_middle(body)

@@ -150,6 +150,13 @@ class Ventricle:
 
     def _solve(self, load: Load, what: str, steps: int = 1) -> State:
         # a trial of the same step is nearer than the kept state; its own target is part of no path
+        shape = (len(self.body.tet),)
+        if np.shape(load.tension_kpa) != shape or not np.isfinite(load.tension_kpa).all():
+            refuse(
+                "Ventricle: tension_kpa",
+                f"a finite tension for each of {shape[0]} tetrahedra",
+                f"shape {np.shape(load.tension_kpa)}, {int((~np.isfinite(load.tension_kpa)).sum())} not finite",
+            )
         near = self._trial or self._kept
         self._trial = None
         start = replace(near, compliance=None)

@@ -183,6 +183,9 @@ def beat_3d(
         refuse(
             "beat_3d: heart", "a mesh with fibres (twinlab.cardiac.geometry.fibres)", sorted(map(str, heart))
         )
+    late = per_tet(heart, activation_ms)
+    if not np.isfinite(late).any():
+        refuse("beat_3d: activation_ms", "muscle that is activated", "NaN everywhere")
     parameters = parameter_set() if parameters is None else parameters
     period = 1000.0 * parameters.period_s
     settings: dict[str, Any] = {
@@ -194,7 +197,6 @@ def beat_3d(
     settings["frame"] = None if frame is None else np.einsum("ij,...jk->...ik", turn, frame)
     stood = _turned(heart, turn)
     free = unloaded(stood, pressure_mmhg=end_diastolic_mmhg, solver=solver, progress=progress, **settings)
-    late = per_tet(heart, activation_ms)
     late = late - np.nanmin(late) + atria_to_ventricles_ms
     twitch = Twitch(late, peak_kpa=peak_kpa, period_ms=period, duration_ms=min(400.0, 0.5 * period))
     ventricle = Ventricle(body(free, active=ACTIVE, **settings), twitch, solver=solver)

@@ -141,6 +141,13 @@ def beats(
     InputError
         Unknown inputs or pacing.
     """
+    missing = [k for k in ("segment_activation", "qrs_duration") if k not in heart.segment_time]
+    if missing or "velocity_mm_per_ms" not in heart.segment_time.attrs:
+        refuse(
+            "beats: heart.segment_time", "what segment_times gives", f"no {', '.join(missing) or 'velocity'}"
+        )
+    if not inputs.sizes.get("case"):
+        refuse("beats: inputs", "a case or more", f"dims {dict(inputs.sizes)}")
     unknown = [str(k) for k in inputs if k not in INPUTS]
     if unknown:
         refuse("beats: inputs", f"some of {', '.join(INPUTS)}", unknown[0])
