@@ -65,28 +65,20 @@ def test_a_beat_of_elements_tells_its_strains_and_its_dyssynchrony():
     start = np.array(circulation.closed_loop().attrs["state"])
     start[1] = 95.0
     lateral = np.isin(heart["aha_segment"].to_numpy(), [5, 6, 11, 12, 16])
-    even, late = (
-        beat_3d(
-            heart,
-            delay * lateral,
-            frame=frame,
-            start=start,
-            steps_per_beat=50,
-            beats=2,
-            end_diastolic_mmhg=10.0,
-        )
-        for delay in (0.0, 60.0)
+    late = beat_3d(
+        heart, 60.0 * lateral, frame=frame, start=start, steps_per_beat=50, beats=2, end_diastolic_mmhg=10.0
     )
     for name in ("fibre", "longitudinal", "circumferential"):
-        assert -30.0 < float(even[f"global_{name}_strain"]) < -3.0
-    volume = even["compartment_volume"].sel(compartment="left_ventricle")
+        assert -30.0 < float(late[f"global_{name}_strain"]) < -3.0
+    volume = late["compartment_volume"].sel(compartment="left_ventricle")
     # the mean over the muscle is that of the segments weighted by their muscle, at the emptiest moment
-    lowest = float(even["time"][int(volume.to_numpy().argmin())])
-    low = int(np.abs(even["shape_time"].to_numpy() - lowest).argmin())
-    segments = even["segment_strain"].isel(shape_time=low)
-    assert float(segments.min()) < float(even["global_fibre_strain"]) / 100 < float(segments.max())
-    assert float(even["systolic_shortening_sd"]) < 25.0  # a step of the beat is 17 ms
-    assert float(late["systolic_shortening_sd"]) > float(even["systolic_shortening_sd"]) + 20.0
+    lowest = float(late["time"][int(volume.to_numpy().argmin())])
+    low = int(np.abs(late["shape_time"].to_numpy() - lowest).argmin())
+    segments = late["segment_strain"].isel(shape_time=low)
+    assert float(segments.min()) < float(late["global_fibre_strain"]) / 100 < float(segments.max())
+    assert (
+        float(late["systolic_shortening_sd"]) > 40.0
+    )  # a third of the muscle 60 ms late; together: see below
     early = late["segment_strain"].sel(shape_time=slice(None, 220.0)).max("shape_time")
     assert float(early.sel(segment=6)) > 0.0  # stretched by the septum before it is activated itself
 
@@ -110,6 +102,7 @@ def test_a_beat_of_elements_balances_and_answers_to_tension():
             end_diastolic_mmhg=10.0,
         )
         strokes.append(float(found["stroke_volume"]))
+        assert float(found["systolic_shortening_sd"]) < 25.0  # activated at once; a step is 14 ms
         volume = found["compartment_volume"]
         # the loop is closed: eight compartments keep their sum (Newton ends at 1e-6 ml a step)
         total = volume.sum("compartment")
