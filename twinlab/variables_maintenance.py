@@ -63,12 +63,7 @@ MAINTENANCE: list[tuple[str, str, str, str]] = [
     ("qc_water_sd", "day", "HU", "standard uncertainty of qc_water"),
     ("qc_noise", "day", "HU", "noise of a pixel in the middle of the phantom"),
     ("qc_noise_sd", "day", "HU", "standard uncertainty of qc_noise"),
-    (
-        "qc_uniformity",
-        "day",
-        "HU",
-        "greatest difference of four outer regions from the middle, with its sign",
-    ),
+    ("qc_uniformity", "day", "HU", "mean of four outer regions less the middle"),
     ("qc_uniformity_sd", "day", "HU", "standard uncertainty of qc_uniformity"),
     ("qc_mtf50", "day", "mm-1", "frequency at which the modulation transfer is 0.5"),
     ("qc_mtf50_sd", "day", "mm-1", "standard uncertainty of qc_mtf50"),
