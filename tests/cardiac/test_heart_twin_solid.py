@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from twinlab.cardiac import circulation, mechanics
+from twinlab.cardiac import circulation, geometry, mechanics
 from twinlab.cardiac.electro.conduction_system import HEALTHY, LEADS, LEFT_BUNDLE_BRANCH_BLOCK
-from twinlab.cardiac.twin import beat_3d, fitted_left_ventricle, pacing_sites
+from twinlab.cardiac.twin import activations, beat_3d, fitted_left_ventricle, pacing_sites
 from twinlab.cardiac.twin.finite_elements import _turned, _upright
 from twinlab.schema import InputError
 
@@ -17,6 +17,36 @@ def test_pacing_joins_conduction_and_leads():
     assert found == {**LEFT_BUNDLE_BRANCH_BLOCK, "left_lateral": LEADS["left_lateral"]}
     with pytest.raises(InputError, match="joined by \\+; got nowhere"):
         pacing_sites("intrinsic + nowhere")
+
+
+def test_scar_that_conducts_slowly_delays_what_lies_behind_it():
+    """A heart all of scar is slower by its factor; one in two segments delays them and nothing comes earlier."""
+    heart = geometry.coordinates(
+        geometry.fibres(geometry.idealised_lv(cavity_ml=120, wall_ml=130, h_mm=6, layers=1))
+    )
+    segment = geometry.aha_segments(heart).to_numpy()
+    grid = {"spacing_mm": 3.0}
+    plain = geometry.to_voxels(heart, **grid)
+    lead = "left_lateral"
+    before = activations(plain, [lead])[lead].to_numpy()
+    whole = plain.assign(scar=plain["scar"].copy(data=2 * (plain["wall"].to_numpy() > 0)))
+    slower = activations(whole, [lead])[lead].to_numpy()
+    late = before > 20.0
+    # healthy muscle near the lead takes straight rays, scar is swept from the lead: an offset that does not grow
+    assert np.polyfit(before[late], slower[late], 1)[0] == pytest.approx(3.0, rel=0.03)
+    scarred = geometry.add_scar(heart, segments=[3, 9], border_mm=3.0)  # septum, far from the lead
+    after = activations(geometry.to_voxels(scarred, **grid), [lead])[lead].to_numpy()
+    inside = plain["wall"].to_numpy() > 0
+    assert (after[inside] >= before[inside] - 1e-6).all()
+    by_tet = [
+        geometry.to_mesh(plain["wall"].copy(data=t), heart).to_numpy()[heart["tet"].to_numpy()].mean(axis=1)
+        for t in (before, after)
+    ]
+    delay = by_tet[1] - by_tet[0]
+    assert delay[np.isin(segment, [3, 9])].mean() > 8.0
+    assert abs(delay[np.isin(segment, [5, 6, 11, 12])]).max() < 1.0  # before the scar
+    dead = activations(geometry.to_voxels(scarred, **grid), [lead], core=0.0)[lead].to_numpy()
+    assert np.isnan(dead[inside]).any()
 
 
 def test_the_fitted_ventricle_has_the_patients_volumes_and_segments():

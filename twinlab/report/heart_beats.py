@@ -11,7 +11,7 @@ import xarray as xr
 
 from twinlab.cardiac import circulation, twin
 from twinlab.cardiac.electro import Velocity
-from twinlab.cardiac.geometry import to_mesh
+from twinlab.cardiac.geometry import add_scar, to_mesh, to_voxels
 from twinlab.report.heart_figures import readable
 
 COLUMNS: Mapping[str, str] = {
@@ -170,7 +170,7 @@ def difference_rows(quick: xr.Dataset, solid: xr.Dataset) -> list[dict[str, Any]
 
 
 def deformed(solid: xr.Dataset) -> dict[str, tuple[xr.Dataset, np.ndarray]]:
-    """The elements at end diastole and at end systole with their fibre strain."""
+    """The curved elements at end diastole and at end systole with their fibre strain."""
     volume = solid["compartment_volume"].sel(compartment="left_ventricle").to_numpy()
     clock, shapes = solid["shape_time"].to_numpy(), solid["displacement"].to_numpy()
     strain = solid["fibre_strain"].to_numpy()
@@ -180,18 +180,26 @@ def deformed(solid: xr.Dataset) -> dict[str, tuple[xr.Dataset, np.ndarray]]:
         ("end systole", volume.argmin(), strain),
     ):
         k = int(np.abs(clock - float(solid["time"][int(at)])).argmin())
-        shape = xr.Dataset(
-            {
-                "point": (("node", "axis"), solid["point"].to_numpy() + shapes[k]),
-                "tet": (("tet", "corner"), solid["element"].to_numpy()[:, :4]),
-            }
+        point, tet = mechanics.subdivided(
+            solid["point"].to_numpy() + shapes[k], solid["element"].to_numpy(), order=4
         )
-        found[title] = (shape, field)
+        shape = xr.Dataset({"point": (("node", "axis"), point), "tet": (("tet", "corner"), tet)})
+        found[title] = (shape, np.repeat(field, len(tet) // len(field)))
     return found
 
 
-def scenarios(lead_pacings: Sequence[str], scar: Sequence[str]) -> dict[str, twin.Scenario]:
-    """What is tried: every left lead, contractility, afterload, a scar."""
+def scarred_map(
+    heart: xr.Dataset, pacing: str, scar: Sequence[str], *, voxel_mm: float
+) -> dict[str, xr.DataArray]:
+    """Activation with a transmural scar in some segments that conducts slowly, named ``"<pacing>, scar"``."""
+    voxels = to_voxels(add_scar(heart, segments=[int(n) for n in scar]), spacing_mm=voxel_mm)
+    return {f"{pacing}, scar": twin.activations(voxels, [pacing])[pacing]}
+
+
+def scenarios(
+    lead_pacings: Sequence[str], scar: Sequence[str], *, scar_pacing: str | None = None
+) -> dict[str, twin.Scenario]:
+    """What is tried: every left lead, contractility, afterload, a scar (slow, with a map of :func:`scarred_map`)."""
     tried = {
         f"lead: {name.split('+')[-1].strip().replace('_', ' ')}": twin.Scenario(pacing=name)
         for name in lead_pacings
@@ -201,7 +209,7 @@ def scenarios(lead_pacings: Sequence[str], scar: Sequence[str]) -> dict[str, twi
         "contractility - 20 %": twin.Scenario({"contractility_scale": 0.8}),
         "afterload + 20 %": twin.Scenario({"resistance_scale": 1.2}),
         "afterload - 20 %": twin.Scenario({"resistance_scale": 0.8}),
-        f"scar in {', '.join(scar)}": twin.Scenario(scar=tuple(scar)),
+        f"scar in {', '.join(scar)}": twin.Scenario(scar=tuple(scar), pacing=scar_pacing),
     }
 
 

@@ -34,6 +34,9 @@ INTRINSIC: Mapping[str, Mapping[str, Entry]] = {
 PURKINJE_FACTOR = 2.5
 """Velocity of the inner fifth of the wall where the conduction system works (healthy conduction only), over muscle."""
 
+SCAR_FACTOR = 1.0 / 3.0
+"""Velocity in the core of a scar over that of muscle: 0.2 of 0.6 m/s."""
+
 
 def pacing_sites(name: str) -> dict[str, Entry]:
     """Where the excitation starts.
@@ -62,6 +65,8 @@ def activations(
     pacings: Sequence[str],
     *,
     velocity: Velocity = Velocity(),  # noqa: B008 (immutable)
+    border: float = 0.5,
+    core: float = SCAR_FACTOR,
 ) -> dict[str, xr.DataArray]:
     """Activation maps of the eikonal model, by pacing.
 
@@ -72,6 +77,10 @@ def activations(
     pacings : sequence of str
         See :func:`pacing_sites`.
     velocity : Velocity
+    border, core : float
+        Factor on the velocity in border zone and core of a scar on the voxels
+        (:func:`twinlab.cardiac.geometry.add_scar`). With a core of 0 nothing passes, and a segment that nothing reaches
+        is refused by :func:`segment_times`.
 
     Returns
     -------
@@ -88,7 +97,12 @@ def activations(
     for name, entries in sites.items():
         quick = PURKINJE_FACTOR if name == "intrinsic" else 1.0
         times = eikonal(
-            voxels, sources=entry_sources(voxels, entries), velocity=velocity, endocardial_factor=quick
+            voxels,
+            sources=entry_sources(voxels, entries),
+            velocity=velocity,
+            endocardial_factor=quick,
+            border=border,
+            core=core,
         )["activation_time"]
         with xr.set_options(keep_attrs=True):
             found[name] = times - float(np.nanmin(times))

@@ -32,7 +32,8 @@ class Scenario:
     factors : mapping of input name to factor
         Of the patient's own value: ``{"contractility_scale": 1.2}``.
     pacing : str, optional
-        Another pacing than the patient's own.
+        Another pacing than the patient's own. For a scar that conducts slowly, the name of a map that was computed on
+        scarred voxels (:func:`~twinlab.cardiac.twin.activations`); ``scar`` alone only takes the active stress away.
     scar : sequence of str, optional
         Other scarred AHA segments than the patient's own.
     """
