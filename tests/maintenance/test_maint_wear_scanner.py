@@ -134,7 +134,8 @@ def test_same_seed_same_scanner_other_seed_another(month):
     again, other = simulate_scanner(scans, seed=2), simulate_scanner(scans, seed=3)
     xr.testing.assert_identical(first.telemetry, again.telemetry)
     xr.testing.assert_identical(first.state, again.state)
-    assert not np.allclose(first.telemetry["filament_current_a"], other.telemetry["filament_current_a"])
+    one, two = (run.telemetry["filament_current_a"].to_numpy()[:200] for run in (first, other))
+    assert not np.allclose(one, two)
 
 
 def test_heat_of_the_first_exposure(month):
@@ -177,11 +178,11 @@ def test_protocols_change_wear():
 
 
 def test_interlock_waits_for_the_anode_to_cool():
-    """Twelve scans of 90 kW in a row are more than the anode holds."""
-    clinic = mix("adult_chest", tube_current_ma=750.0)
-    clinic = clinic.with_exams(clinic.exams[0].model_copy(update={"phases": 12}))
+    """Thirty scans of 48 kW in a row are more than the anode holds."""
+    clinic = mix("adult_chest", tube_current_ma=400.0)
+    clinic = clinic.with_exams(clinic.exams[0].model_copy(update={"phases": 30}))
     clinic = clinic.model_copy(update={"pause_s": Value(value=8.0, source="prior", spread=0.0)})
-    scans = workload(clinic, days=1, exams_per_day=20.0, start="2026-01-05")
+    scans = workload(clinic, days=1, exams_per_day=12.0, start="2026-01-05")
     telemetry, state = simulate_scanner(scans, spread=0.0)
     limit = load_tube_wear().anode_limit_kj.value
     assert float(telemetry["anode_heat_kj"].max()) <= limit
@@ -249,10 +250,31 @@ def test_each_part_fails_and_is_replaced(cause, tube, parts):
     assert stopped.state["failed"][-1] == cause
 
 
+def test_generator_lowers_the_current_and_keeps_the_focal_spot_from_melting():
+    clinic = mix("adult_chest", tube_current_ma=750.0)
+    scans = workload(clinic, days=1, exams_per_day=30.0, start="2026-01-05")
+    telemetry, state = simulate_scanner(scans, spread=0.0)
+    chests = int((scans["rotation_time_s"] > 0.0).sum())
+    assert telemetry.attrs["reduced_scans"] == chests
+    assert telemetry.attrs["lost_scans"] == 0
+    power = telemetry["kv"] * telemetry["tube_current_ma"]
+    assert float(power.max()) == pytest.approx(1000.0 * load_tube_wear().max_power_kw.value)
+    # a lower limit of the spot makes scans wait for a colder anode, and one that a cold anode has above it ends them
+    cautious = load_tube_wear().with_values(track_limit_c=2200.0)
+    assert float(state["interlock_delay_s"][0]) == 0.0
+    waited = simulate_scanner(scans, tube=cautious, spread=0.0)
+    assert float(waited.state["interlock_delay_s"][0]) > 0.0
+    never = simulate_scanner(
+        scans, tube=load_tube_wear().with_values(track_limit_c=1500.0), spread=0.0
+    ).telemetry
+    assert (never["rotation_time_s"] == 0.0).all()
+    assert never.attrs["lost_scans"] >= chests
+
+
 def test_arcs_are_a_poisson_process_whose_rate_rises():
     """Time rescaling: under the integrated rate the arrivals of arcs are uniform."""
     tube = load_tube_wear().with_values(
-        arc_rate_per_s=0.02, fatal_arc_share=1e-12, roughening_um_s=4e-3, output_limit=0.1
+        arc_rate_per_s=0.02, fatal_arc_share=1e-12, roughening_um_s=0.03, output_limit=0.1
     )
     scans = workload(days=20, exams_per_day=40.0)
     telemetry, state = simulate_scanner(scans, tube=tube, spread=0.0)

@@ -82,12 +82,36 @@ def anode_heat(state, tube, parts):
 
 
 @njit(cache=True)
-def interlock(state, tube, parts, energy_j):
+def spot_above_bulk(tube, power_w, seconds):
+    """Rise of the focal spot above its track, and of the spot at the end of an exposure above the bulk, K."""
+    rise = spot_rise(
+        power_w,
+        tube.spot_width_m,
+        tube.spot_length_m,
+        tube.track_radius_m,
+        tube.rotor_hz,
+        tube.track_effusivity,
+    )
+    band = band_rise(
+        power_w,
+        seconds,
+        tube.spot_length_m,
+        tube.track_radius_m,
+        tube.track_effusivity,
+        tube.band_resistance_k_w,
+    )
+    return rise, rise + band
+
+
+@njit(cache=True)
+def interlock(state, tube, parts, power_w, seconds):
     """Wait until a scan's heat fits: the delay [s], and whether the scan may be done."""
     waited = 0.0
+    energy, above = power_w * seconds, spot_above_bulk(tube, power_w, seconds)[1]
     while (
-        anode_heat(state, tube, parts) + energy_j > 1000.0 * tube.anode_limit_kj
+        anode_heat(state, tube, parts) + energy > 1000.0 * tube.anode_limit_kj
         or state[HOUSING_K] - KELVIN > tube.oil_limit_c
+        or state[ANODE_K] + energy / tube.anode_j_k + above - KELVIN > tube.track_limit_c
     ):
         if waited >= LONGEST_WAIT:
             return waited, False
@@ -103,23 +127,8 @@ def expose(state, tube, parts, kv, tube_current_ma, seconds):
     before = state[ANODE_K]
     warm(state, tube, parts, power, seconds)
     mean_k = 0.5 * (before + state[ANODE_K])
-    rise = spot_rise(
-        power,
-        tube.spot_width_m,
-        tube.spot_length_m,
-        tube.track_radius_m,
-        tube.rotor_hz,
-        tube.track_effusivity,
-    )
-    band = band_rise(
-        power,
-        seconds,
-        tube.spot_length_m,
-        tube.track_radius_m,
-        tube.track_effusivity,
-        tube.band_resistance_k_w,
-    )
-    peak = mean_k + band + rise
+    rise, above = spot_above_bulk(tube, power, seconds)
+    peak = mean_k + above
     state[ROUGH] += seconds * roughening_rate(
         rise, peak, tube.roughening_um_s, tube.rise_power, tube.peak_power
     )
@@ -274,7 +283,7 @@ def run(plan, uniform, tubes, parts_record, detector_fails_s, stop_at_failure, s
             continue
         tube = tubes[number % tubes.size]
         warm(state, tube, parts, 0.0, start - now)
-        waited, allowed = interlock(state, tube, parts, kv * ma * seconds)
+        waited, allowed = interlock(state, tube, parts, kv * ma, seconds)
         now = start + waited
         state[WAITED] += waited
         if not allowed:

@@ -117,6 +117,8 @@ class TubeWear(Wear):
     bearing_w_k: Value
     anode_limit_kj: Value
     oil_limit_c: Value
+    max_power_kw: Value
+    track_limit_c: Value
     spot_width_m: Value
     spot_length_m: Value
     track_radius_m: Value

@@ -45,8 +45,9 @@ def simulate_scanner(
     """Wear of a scanner under a workload, with its telemetry.
 
     Heat, filament, track, bearing and arcs follow each exposure (:mod:`twinlab.kernels.wear_loop`); the generator
-    delays a scan until its heat fits into the anode and the oil is cool. A part that fails is replaced after its
-    downtime, in which planned scans are lost.
+    lowers a tube current beyond its power, and delays a scan until its heat fits into the anode, the oil is cool and
+    the focal spot stays below its limit; what does not fit within an hour is lost. A part that fails is replaced
+    after its downtime, in which planned scans are lost.
 
     Parameters
     ----------
@@ -81,6 +82,9 @@ def simulate_scanner(
     own = (parts if isinstance(parts, ScannerWear) else load_scanner_wear(parts)).draw(
         1, seed=seed, scanner=scanner, spread=spread
     )
+    most_ma = 1000.0 * tubes["max_power_kw"][0] / plan[:, 1]
+    reduced = int((plan[:, 2] > most_ma).sum())
+    plan[:, 2] = np.minimum(plan[:, 2], most_ma)
     n_day = int(scans.attrs.get("days", np.ceil((plan[-1, 0] + plan[-1, 3]) / loop.DAY)))
     detectors = detector_life(own[0], days=n_day, seed=seed, scanner=scanner)
     uniform = stream(seed, scanner, "events").uniform(size=(plan.shape[0], 3))
@@ -93,6 +97,7 @@ def simulate_scanner(
         last = int(np.flatnonzero(causes)[0]) + 1
         days, causes = days[:last], causes[:last]
     telemetry = _telemetry(plan, seen, own[0], detectors, scanner, first, seed)
+    telemetry.attrs["reduced_scans"] = reduced
     telemetry.attrs.update({k: scans.attrs[k] for k in ("clinic", "exams_per_day") if k in scans.attrs})
     return Simulation(telemetry, _state(plan, days, causes, tubes, own[0], detectors, scanner, first, seed))
 
