@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from twinlab.cardiac import circulation, twin
+from twinlab.cardiac import circulation, mechanics, twin
 from twinlab.cardiac.electro import Velocity
 from twinlab.cardiac.geometry import add_scar, to_mesh, to_voxels
 from twinlab.report.heart_figures import readable

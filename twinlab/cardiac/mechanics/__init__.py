@@ -5,7 +5,7 @@ import lazy_loader as _lazy
 __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
     submod_attrs={
-        "quadratic_mesh": ["quadratic"],
+        "quadratic_mesh": ["quadratic", "subdivided"],
         "shapes": ["beam", "ellipsoid"],
         "laws": ["ActiveLaw", "Law", "guccione", "holzapfel_ogden", "neo_hookean"],
         "springs": ["Springs"],

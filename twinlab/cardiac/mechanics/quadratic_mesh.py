@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import permutations
 
 import numpy as np
 import xarray as xr
 
-from twinlab.cardiac.mechanics.quadrature import EDGES, FACE_EDGES
+from twinlab.cardiac.mechanics.quadrature import EDGES, FACE_EDGES, quadratic_shape
 from twinlab.schema import check, label, refuse
 
 
@@ -79,3 +80,57 @@ def _averaged(array: xr.DataArray, first: np.ndarray, last: np.ndarray) -> xr.Da
     return xr.DataArray(
         np.concatenate([array.values, middle]), dims="node", attrs=array.attrs, name=array.name
     )
+
+
+def subdivided(point: np.ndarray, tet: np.ndarray, *, order: int) -> tuple[np.ndarray, np.ndarray]:
+    """Linear tetrahedra on the curved surface of quadratic ones, for pictures.
+
+    Parameters
+    ----------
+    point : ndarray (node, 3), mm
+    tet : ndarray (tet, 10), order of VTK
+    order : int
+        Steps along an edge.
+
+    Returns
+    -------
+    point : ndarray (node, 3), mm
+    tet : ndarray (part, 4)
+        The ``order**3`` parts of an element stand together, in the order of the elements; positively oriented where
+        the element is.
+
+    Examples
+    --------
+    >>> corner = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], float)
+    >>> ends = np.array([corner[[i, j]].mean(0) for i, j in EDGES])
+    >>> made, parts = subdivided(np.concatenate([corner, ends]), np.arange(10)[None], order=3)
+    >>> len(made), len(parts)
+    (20, 27)
+    """
+    lattice, parts = _lattice(order)
+    last = lattice / order
+    shape = quadratic_shape(np.column_stack([1.0 - last.sum(1), last]))
+    every = (shape @ point[tet]).reshape(-1, 3)
+    # neighbours share a face's nodes and shape functions, hence its points but for rounding
+    _, kept, number = np.unique(np.round(every, 6), axis=0, return_index=True, return_inverse=True)
+    at = np.arange(len(tet))[:, None, None] * len(lattice) + parts
+    return every[kept], number.ravel()[at.reshape(-1, 4)]
+
+
+def _lattice(order: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points (point, 3) of a tetrahedron cut ``order`` times along each edge and its equal parts (part, 4)."""
+    steps = np.arange(order + 1)
+    grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
+    # Kuhn's tetrahedron 0 <= c <= b <= a: the unit cubes' six tetrahedra tile it, and a shear makes it ours
+    cubes = grid[(grid < order).all(1)]
+    paths = [np.cumsum(np.eye(3, dtype=int)[list(path)], 0) for path in permutations(range(3))]
+    found = np.concatenate([np.stack([cubes, *(cubes + step for step in path)], 1) for path in paths])
+    a, b, c = np.moveaxis(found, -1, 0)
+    found = found[((c <= b) & (b <= a) & (a <= order)).all(1)]
+    sheared = np.stack([found[..., 0] - found[..., 1], found[..., 1] - found[..., 2], found[..., 2]], -1)
+    corners, number = np.unique(sheared.reshape(-1, 3), axis=0, return_inverse=True)
+    parts = number.reshape(-1, 4)
+    edges = corners[parts[:, 1:]] - corners[parts[:, :1]]
+    turned = np.linalg.det(edges.astype(float)) < 0
+    parts[turned] = parts[turned][:, [0, 2, 1, 3]]
+    return corners, parts
