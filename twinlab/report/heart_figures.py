@@ -101,13 +101,29 @@ def loops(hearts: Mapping[str, xr.Dataset], *, faint: xr.DataArray | None = None
         where = {"compartment": "left_ventricle"}
         volume, pressure = one["compartment_volume"].sel(where), one["compartment_pressure"].sel(where)
         left.plot(volume, pressure, color=colour, label=name)
-        right.plot(one["time"], pressure, color=colour)
-        arteries = one["compartment_pressure"].sel(compartment="systemic_arteries")
-        right.plot(one["time"], arteries, color=colour, linestyle="--", linewidth=1.0)
+        time, order = _from_steepest(one["time"].to_numpy(), pressure.to_numpy())
+        right.plot(time, pressure.to_numpy()[order], color=colour)
+        arteries = one["compartment_pressure"].sel(compartment="systemic_arteries").to_numpy()
+        right.plot(time, arteries[order], color=colour, linestyle="--", linewidth=1.0)
     left.set(xlabel="Volume of the left ventricle [ml]", ylabel="Pressure [mmHg]", title="Loops")
-    right.set(xlabel="Time [ms]", ylabel="Pressure [mmHg]", title="Ventricle (full) and arteries (dashed)")
+    right.set(
+        xlabel="Time from the steepest rise [ms]",
+        ylabel="Pressure [mmHg]",
+        title="Ventricle (full) and arteries (dashed)",
+    )
     left.legend()
     return plot.say(f"Pressure-volume loops of {', '.join(hearts)}.")
+
+
+def _from_steepest(time: np.ndarray, pressure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Time of a periodic beat from its steepest rise, a quarter of the beat before it, and the order of samples.
+
+    Hearts of different models start their clocks at different events.
+    """
+    count = len(time)
+    steepest = int((np.roll(pressure, -1) - np.roll(pressure, 1)).argmax())
+    order = (np.arange(count) + steepest - count // 4) % count
+    return (np.arange(count) - count // 4) * float(time[1] - time[0]), order
 
 
 def parameters(summary: xr.Dataset, bounds: Mapping[str, tuple[float, float]]) -> Plot:
