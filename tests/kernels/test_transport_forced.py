@@ -165,8 +165,9 @@ def test_same_scatter_as_counted(flat, doppler):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flat", [False, True])
-def test_same_scatter_as_counted_to_two_per_mille(tables, flat):
+@pytest.mark.parametrize(("flat", "doppler"), [(False, False), (True, False), (True, True)])
+def test_same_scatter_as_counted_to_two_per_mille(flat, doppler):
+    tables = table_module.build(MATERIALS, doppler=doppler)
     pull, total, sd, _, _ = _agree(tables, flat, 30_000_000, 1_000_000, 8)
     assert np.abs(pull[1]).max() < 3.3
     assert np.sqrt((pull[1] ** 2).mean()) < 1.4

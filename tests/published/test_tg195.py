@@ -95,13 +95,18 @@ def test_wrong_inputs(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_full(folder):
+@pytest.mark.parametrize("doppler", [False, True], ids=["at rest", "bound"])
+def test_full(folder, doppler):
     """2e7 histories a run: the figures asked for."""
-    figures = tg195_table.summary(tg195_table.compare(folder=folder))
+    figures = tg195_table.summary(tg195_table.compare(folder=folder, doppler=doppler))
     assert figures["largest_case_1"] < 0.005
     assert figures["largest_body"] < 0.002
     assert figures["rms_good"] < 0.004
     assert figures["rows_good"] >= 80
-    # wanted: none beyond 2; two discs of case 4.1 are (docs/methods/dose.md), and one or two rows by chance
-    assert figures["beyond_2_sd"] <= 4
-    assert figures["largest_excess"] < 4
+    if doppler:  # as many rows beyond as chance puts there, if our true values are the means of the codes
+        chance = figures["beyond_by_chance"]
+        assert figures["beyond_2_sd"] < chance + 3.0 * np.sqrt(chance)
+        assert figures["largest_excess"] < 3.5
+    else:  # two discs of case 4.1 are beyond (docs/methods/dose.md), and one or two rows by chance
+        assert figures["beyond_2_sd"] <= 4
+        assert figures["largest_excess"] < 4

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from scipy.special import ndtr
 
 from twinlab.dose import tg195
 from twinlab.schema import refuse
@@ -139,8 +140,8 @@ def compare(
         Per run of a case; by default 2e7 (4e6 in case 1).
     seed : int
     doppler : bool
-        Scatter at bound electrons that move (impulse approximation), as EGSnrc and PENELOPE do, instead of with
-        S(x, Z) at electrons at rest.
+        Scatter at bound electrons that move (impulse approximation: cross section, angles and energies), as EGSnrc
+        and PENELOPE do, instead of with S(x, Z) at electrons at rest.
     folder : path, optional
         That holds ``tg195/``; by default ``TWINLAB_REFERENCE``.
     progress : callable, optional
@@ -197,7 +198,8 @@ def summary(table: xr.Dataset) -> dict[str, float]:
     dict
         ``rows``; ``largest_case_1`` (relative, HVL and QVL); ``largest_body`` (relative, whole body of case 2);
         ``beyond_2_sd`` and ``largest_excess`` (rows outside the codes' band by more than 2 sd, and by how many
-        at most); ``rms_good`` and ``rows_good`` (cases 2 and 4 where the sd is below 0.3 %).
+        at most); ``beyond_by_chance`` (how many rows to expect there if our true values are the means of the codes);
+        ``rms_good`` and ``rows_good`` (cases 2 and 4 where the sd is below 0.3 %).
     """
     case, volume = table["case"].to_numpy(), table["volume"].to_numpy()
     difference = np.abs(table["difference"].to_numpy())
@@ -212,9 +214,20 @@ def summary(table: xr.Dataset) -> dict[str, float]:
         "largest_body": float(np.append(difference[volume == "Total body"], nothing).max()),
         "beyond_2_sd": int((excess > 2).sum()),
         "largest_excess": float(np.append(excess, nothing).max()),
+        "beyond_by_chance": _by_chance(table),
         "rms_good": rms,
         "rows_good": int(good.sum()),
     }
+
+
+def _by_chance(table: xr.Dataset) -> float:
+    """Rows expected more than 2 sd outside the band if our true values are the means of the codes."""
+    mean = table["mean"].to_numpy()
+    expected = 0.0
+    for end in ("low", "high"):
+        sd = np.hypot(table["sd"].to_numpy(), table[f"{end}_sd"].to_numpy())
+        expected += ndtr(-2.0 - np.abs(mean - table[end].to_numpy()) / sd).sum()
+    return float(expected)
 
 
 def text(table: xr.Dataset) -> str:
