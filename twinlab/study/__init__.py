@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     submodules=["tables"],
     submod_attrs={
         "models": ["Study", "load"],
+        "daily_checks": ["check_days", "daily_phantom", "daily_protocol", "worn_days"],
         "access": ["credits", "dose_map", "patient_voxels"],
         "patient": ["lesion_positions", "load_patient"],
         "planning": ["Plan", "plan"],
