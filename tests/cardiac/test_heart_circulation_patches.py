@@ -197,6 +197,34 @@ def test_extrapolated_beats_find_the_beat_that_plain_ones_run_to(kind):
     assert float(abs(steps[:, 0]).max()) <= float(abs(steps).max())
 
 
+@pytest.mark.parametrize("kind", ["left_ventricle", "three_walls"])
+@pytest.mark.parametrize("scale", [0.85, 1.7])
+def test_small_and_dilated_hearts_beat(kind, scale):
+    """The range of sizes: with a healthy heart's blood at first, dilated ones have no solution in their first step."""
+    patches = muscle_patches(kind, segments=False)
+    sized = patches.assign(patch_reference_area=patches.patch_reference_area * scale)
+    found = patch_heart(sized, steps_per_beat=100, tolerance_ml=5e-3)
+    assert found.attrs["periodic"]
+    edv = float(found.lv_edv)
+    assert edv < 120 if scale < 1 else edv > 250
+    total = found.compartment_volume.sum("compartment")
+    np.testing.assert_allclose(total, parameter_set().stressed_volume_ml, rtol=1e-9)
+
+
+def test_shares_of_a_wall_that_are_not_found_are_no_tension():
+    """A patch a thousand times as stiff and a slack one: no shares after sixty steps, and no number for them."""
+    table = np.repeat(table_of(50.0, 50.0), 2, axis=0)
+    table[1, 1], table[1, 4] = 0.05, 1000.0
+    rows = work_space(table)
+    tension, slope = kernel.wall_tension(
+        300.0, 0.1, table, 0, 2, rows[loop.NEW_CONTRACTILE], rows[loop.LENGTH], 1.0, rows[loop.AREA],
+        rows[loop.STRAIN], rows[loop.STRESS], rows[loop.NEW_LENGTH],
+    )  # fmt: skip
+    assert math.isnan(tension) == math.isnan(slope)
+    if not math.isnan(tension):
+        assert rows[loop.AREA].sum() == pytest.approx(300.0, rel=1e-6)
+
+
 def test_the_extrapolation_solves_a_linear_map():
     """A map of three rates needs three differences; then the start is the fixed point."""
     rng = np.random.default_rng(0)
@@ -217,6 +245,14 @@ def test_the_extrapolation_solves_a_linear_map():
     starts[0], ends[0], starts[1], ends[1] = 100.0, 90.0, 110.1, 100.09
     assert not settle.extrapolated(starts, ends, 2, out)
     np.testing.assert_array_equal(out, ends[0])
+
+
+def test_a_heart_that_closes_upon_itself_is_refused():
+    patches = muscle_patches("three_walls", segments=False)
+    with pytest.raises(InputError, match="ventricles that keep some blood"):
+        patch_heart(
+            patches.assign(patch_reference_area=patches.patch_reference_area * 0.6), steps_per_beat=100
+        )
 
 
 def test_a_heart_that_does_not_eject_is_refused():

@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 
 from twinlab.cardiac.twin import (
+    INPUTS,
     Scenario,
     VirtualHeart,
     beats,
@@ -83,6 +84,15 @@ def test_a_late_lateral_wall_wastes_work_and_stroke_volume():
     assert late["wasted_work_fraction"] > together["wasted_work_fraction"] + 0.05
     assert late["stroke_volume"] < together["stroke_volume"] - 1.0
     assert late["septal_to_lateral_delay"] > together["septal_to_lateral_delay"] + 20.0
+
+
+def test_no_dilated_heart_of_the_range_is_lost():
+    """Those are the ones that get a resynchronisation; the smallest may close upon themselves (EF above 90 %)."""
+    inputs = design(INPUTS, n=32, seed=0)
+    large = inputs.isel(case=inputs["wall_area_scale"].values > 1.3)
+    found = beats(VirtualHeart(times()), large, pacing="block")
+    assert np.isfinite(found["lv_ef"]).all()
+    assert float(found["lv_edv"].max()) > 250.0
 
 
 def test_what_if_is_paired_and_has_intervals():

@@ -21,6 +21,7 @@ SHORTENING = 0.007  # um/ms, unloaded
 LEAST_LENGTH = 1.51  # um, contractile element without active stress
 REST = 0.02  # contractility in diastole
 KPA_PER_MMHG = 0.133322387415
+_SHARED = 1e-6  # relative change of a patch's area at which the shares of a wall count as found
 
 
 @njit(cache=True)
@@ -81,14 +82,14 @@ def wall_tension(
     """Share a wall's area among its patches so that all have one tension; that tension, kPa cm, and its slope.
 
     ``areas`` holds the first guess and is replaced; ``strain``, ``stress`` and ``new`` (contractile length) are
-    filled. The slope is by the area at fixed curvature.
+    filled. The slope is by the area at fixed curvature. NaN where no shares are found: the step is refused then.
     """
     total = 0.0
     for i in range(first, last):
         total += areas[i]
     for i in range(first, last):
         areas[i] *= area / total
-    tension, ease = 0.0, 1.0
+    tension, ease, worst = 0.0, 1.0, 0.0
     if last - first == 1:
         t, slope, strain[first], stress[first], new[first] = patch_tension(
             area, curvature, patches[first], contractility[first], length[first], dt_ms
@@ -116,7 +117,9 @@ def wall_tension(
             areas[i] += change
             worst = max(worst, abs(change) / areas[i])
         if worst < 1e-9:
-            break
+            return tension, 1.0 / ease
+    if worst > _SHARED:
+        return math.nan, math.nan
     return tension, 1.0 / ease
 
 

@@ -32,6 +32,12 @@ _THREE = {
     "septum": (38.0, 120.2 / 3, 70.4, 14.7),
     "right": (28.0, 98.2, 38.5, 14.7),
 }
+HEALTHY_AREA = {
+    "sphere": _SPHERE["left"][1],
+    "left": _THREE["left"][1] + _THREE["septum"][1],
+    "right": _THREE["right"][1],
+}
+"""Reference areas, cm2: of the sphere, of left free wall with septum, of the right wall."""
 
 
 def muscle_patches(

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from twinlab.cardiac.circulation.loop import check_run, loop_dataset
-from twinlab.cardiac.circulation.muscle import LATERAL, SEPTAL, checked_table, muscle_patches
+from twinlab.cardiac.circulation.muscle import HEALTHY_AREA, LATERAL, SEPTAL, checked_table, muscle_patches
 from twinlab.cardiac.circulation.parameters import ClosedLoop, parameter_set
 from twinlab.kernels.heart_loop import N_TRACE
 from twinlab.kernels.heart_patch_loop import (
@@ -27,12 +27,39 @@ from twinlab.schema import label, refuse
 
 _FIRST_LENGTH = 1.9  # um, contractile element
 _FIRST_JUNCTION = (35.0, 3.3)  # ml, cm
+_MOST_TAKEN = 0.6  # share of the vessels' blood that a first state may move into large ventricles
 
 
-def _fresh(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _growth(table: np.ndarray, borders: np.ndarray) -> np.ndarray:
+    """Volumes (2,) of left and right ventricle over those of the healthy one, by their reference areas."""
+    area = table[:, REFERENCE_AREA]
+    if borders[1] == borders[3]:
+        return np.array([(area.sum() / HEALTHY_AREA["sphere"]) ** 1.5, 1.0])
+    left, right = area[: borders[2]].sum(), area[borders[2] :].sum()
+    return np.array([left / HEALTHY_AREA["left"], right / HEALTHY_AREA["right"]]) ** 1.5
+
+
+def _fresh(table: np.ndarray, borders: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """State of the patches before the first step, and a junction of the heart's size."""
     rows = np.zeros((N_ROWS, len(table)))
     rows[CONTRACTILE], rows[LENGTH], rows[AREA] = REST, _FIRST_LENGTH, table[:, REFERENCE_AREA]
-    return rows, np.array(_FIRST_JUNCTION)
+    left = float(_growth(table, borders)[0])
+    return rows, np.array(_FIRST_JUNCTION) * [left, left ** (1 / 3)]
+
+
+def _start(parameters: ClosedLoop, table: np.ndarray, borders: np.ndarray) -> np.ndarray:
+    """First state of the loop with ventricles filled according to their size.
+
+    With a healthy heart's 120 ml the walls of a dilated one would be slack, and its first step without a solution.
+    """
+    state = parameters.start()
+    vessels = [2, 3, 6, 7]
+    more = state[[1, 5]] * (_growth(table, borders) - 1.0)
+    there = state[vessels].sum()
+    share = min(1.0, _MOST_TAKEN * there / more.sum()) if more.sum() > 0.0 else 1.0
+    state[[1, 5]] += share * more
+    state[vessels] *= 1.0 - share * more.sum() / there
+    return state
 
 
 def patch_heart(
@@ -71,7 +98,7 @@ def patch_heart(
     Raises
     ------
     InputError
-        Patches that cannot be, a step without a solution, or a heart that does not eject.
+        Patches that cannot be, a step without a solution, or a heart that does not eject, or closes upon itself.
 
     References
     ----------
@@ -82,12 +109,13 @@ def patch_heart(
     patches = muscle_patches() if patches is None else patches
     check_run(steps_per_beat, beats, most_beats)
     table, borders, order = checked_table(patches)
-    rows, junction = _fresh(table)
+    rows, junction = _fresh(table, borders)
     trace, passed = np.zeros((steps_per_beat + 1, N_TRACE)), np.empty(8)
     muscle = np.zeros((2, steps_per_beat + 1, len(table)))
     least, most = (beats, beats) if beats is not None else (2, most_beats)
+    first = _start(parameters, table, borders)
     count, change = run_patches(
-        parameters.flat(), table, borders, parameters.start(), rows, junction, steps_per_beat, least, most,
+        parameters.flat(), table, borders, first, rows, junction, steps_per_beat, least, most,
         -1.0 if beats else tolerance_ml, trace, passed, muscle,
     )  # fmt: skip
     if count < 0:
@@ -98,6 +126,13 @@ def patch_heart(
             stacklevel=2,
         )
     result = loop_dataset(trace, passed, parameters, count, change, tolerance_ml)
+    least_ml = float(result.compartment_volume.sel(compartment=["left_ventricle", "right_ventricle"]).min())
+    if least_ml <= 0.0:
+        refuse(
+            "patch_heart",
+            "ventricles that keep some blood (larger reference areas, or less contractility)",
+            f"{least_ml:.1f} ml at the end of systole: walls that pass through each other",
+        )
     back = np.argsort(order)
     return result.merge(_muscle(result, patches, muscle[:, :, back]), combine_attrs="override")
 
@@ -168,7 +203,7 @@ class PatchVentricles:
 
     def __init__(self, patches: xr.Dataset, *, period_ms: float) -> None:
         self._table, self._borders, _ = checked_table(patches)
-        self._rows, self._junction = _fresh(self._table)
+        self._rows, self._junction = _fresh(self._table, self._borders)
         self._held = self._junction.copy()
         self._period, self._time, self._tried = period_ms, 0.0, 0.0
 
