@@ -38,6 +38,7 @@ APEX_DIRECTION = np.array([0.62, -0.62, -0.48])
 """Direction of the apex in a supine adult, used where the image does not show it: left, anterior, down."""
 
 _STEP_MM = 1.5
+_FINEST_MM = 0.75  # surfaces are smoothed over 2 mm: finer labels would cost gigabytes and say no more
 _LOWER_MM = (0.0, 4.0, 8.0)  # base planes that are tried: outflow tracts may graze the first
 _SURE = {
     "chambers": "cavities and left wall measured (lv_ml_spread: what the threshold leaves open); right wall assumed",
@@ -198,7 +199,8 @@ def heart_from_labels(
     everything = known["heart_ventricle_left"] | known["heart_myocardium"]
     if "heart_ventricle_right" in known:
         everything = everything | known["heart_ventricle_right"]
-    step = min(_STEP_MM, *(float(labels[a][1] - labels[a][0]) for a in "zyx"))
+    finest = min(float(labels[a][1] - labels[a][0]) for a in "zyx")
+    step = min(_STEP_MM, max(_FINEST_MM, finest))
     coords = even_grid(everything, step_mm=step, margin_mm=10.0)
     on = {name: on_even_grid(mask, coords, beyond=0.0) > 0.5 for name, mask in known.items()}
     left, wall = on["heart_ventricle_left"], on["heart_myocardium"]
