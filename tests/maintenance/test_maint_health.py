@@ -62,7 +62,7 @@ def test_merits_by_hand():
 def test_false_alarms_come_as_often_as_asked(method):
     both = units(120, 4, conditions=2)
     train, test = both.take(np.arange(60)), both.take(np.arange(60, 120))
-    found = fit_anomalies(train, healthy=early_rows(train), method=method, false_alarm=0.02)
+    found = fit_anomalies(train, healthy=early_rows(train), method=method, false_alarm=0.02, folds=3)
     score = found.score(test).values
     healthy = early_rows(test) & np.isfinite(score)
     false = np.array(
@@ -77,9 +77,9 @@ def test_false_alarms_come_as_often_as_asked(method):
 
 
 def test_a_stuck_or_shifted_sensor_is_seen():
-    both = units(60, 6)
-    train, test = both.take(np.arange(50)), both.take(np.arange(50, 60))
-    found = fit_anomalies(train, healthy=early_rows(train), method="robust_covariance")
+    both = units(40, 6)
+    train, test = both.take(np.arange(30)), both.take(np.arange(30, 40))
+    found = fit_anomalies(train, healthy=early_rows(train), method="robust_covariance", folds=2)
     sensors = test.sensors.copy()
     rows = (test.cycle > 15) & (test.cycle <= 30)
     sensors[rows, SENSORS.index("idle")] += 8 * train.sensors[:, SENSORS.index("idle")].std()

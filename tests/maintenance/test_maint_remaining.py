@@ -11,6 +11,7 @@ from scipy import stats
 
 from twinlab.maintenance.remaining import (
     Boosted,
+    CausalNetwork,
     RandomConvolutions,
     coverage,
     cut_weights,
@@ -291,7 +292,7 @@ def test_intervals_of_the_chain(chain):
 def test_the_choice_is_that_of_cross_validation(chain):
     model = chain[0]
     best = model.judged.rmse_cv.idxmin()
-    assert set(model.models) == set(model.share)
+    assert set(model.models) == {"boosted", "convolutions"}
     assert best == "blend" or set(model.share) == {best}
     assert sum(model.share.values()) == pytest.approx(1.0)
 
@@ -311,3 +312,26 @@ def test_the_same_seed_gives_the_same_prediction(chain):
 def test_too_few_units_are_refused():
     with pytest.raises(InputError, match="10 units or more"):
         fit_remaining_life(units(5, 1))
+
+
+def test_the_network_learns_and_repeats():
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra: torch)")
+    before = torch.random.get_rng_state()
+    both = units(40, 6, life=60.0)
+    both = fit_conditions(both).apply(both)
+    train, test = both.take(np.arange(20)), both.take(np.arange(20, 40))
+    target, weight = train.life_left(), cut_weights(train)
+    first, second = (
+        CausalNetwork(width=8, steps=4).fit(train, target, weight, seed=1).predict(test) for _ in range(2)
+    )
+    np.testing.assert_array_equal(first, second)
+    network = CausalNetwork(width=16, steps=60).fit(train, target, weight, seed=1)
+    assert torch.equal(before, torch.random.get_rng_state())  # the user's own draws go on as if nothing had been
+    found, truth, weight = network.predict(test), test.life_left(), cut_weights(test)
+    idle = rmse(np.full(len(truth), np.average(truth, weights=weight)), truth, weight=weight)
+    assert rmse(found, truth, weight=weight) < 0.7 * idle
+    cuts = test.lengths // 2  # what comes later must not matter
+    part = test.cut(cuts)
+    np.testing.assert_allclose(
+        network.predict(part)[part.last], found[test.start[:-1] + cuts - 1], rtol=1e-4, atol=1e-2
+    )

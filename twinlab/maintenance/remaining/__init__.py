@@ -15,7 +15,8 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "health": ["Health", "fit_health", "health_merits"],
         "histories": ["Histories", "histories"],
         "metrics": ["coverage", "rmse", "s_score"],
-        "model": ["RemainingLife", "fit_remaining_life", "predict_unseen"],
+        "model": ["RemainingLife", "Unseen", "fit_remaining_life", "predict_unseen"],
+        "network": ["CausalNetwork"],
         "synthetic": ["synthetic_units"],
     },
 )

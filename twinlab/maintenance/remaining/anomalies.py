@@ -120,7 +120,7 @@ def _learn(
     level = _smoothed(conditions.apply(units))[healthy]
     quarter, three = np.quantile(level, [0.25, 0.75], axis=0)
     # a sensor that is stuck most of the time has no covariance to be far from
-    sensors = np.flatnonzero(three - quarter > 0.1 * level.std(axis=0))
+    sensors = np.flatnonzero(three - quarter > 0.7 * level.std(axis=0))
     if not sensors.size:
         refuse(WHERE, "a sensor that moves while healthy", "only stuck ones")
     return conditions, sensors, _detector(method, seed).fit(level[:: max(1, len(level) // ROWS), sensors])

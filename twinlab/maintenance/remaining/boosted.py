@@ -27,9 +27,9 @@ class Boosted:
     G. Ke et al., "LightGBM: a highly efficient gradient boosting decision tree", NeurIPS 2017.
     """
 
-    trees: int = 400
+    trees: int = 800
     leaves: int = 16
-    rate: float = 0.05
+    rate: float = 0.025
     least: int = 60
     share: float = 0.3
     seeds: int = 1

@@ -43,9 +43,9 @@ class RemainingLife:
     conditions : Conditions
         Operating conditions of the training units.
     models : mapping of name to Candidate
-        Fitted on all training units; those without a share are left out.
+        Every candidate, fitted on all training units.
     share : mapping of name to float
-        How much each counts.
+        How much each counts; those that do not count are left out.
     intervals : Intervals
         Conformal intervals.
     judged : DataFrame
@@ -62,7 +62,7 @@ class RemainingLife:
     def rows(self, units: Histories) -> Array:
         """Prediction at every row of every history, capped; shape (row,)."""
         plain = self.conditions.apply(units)
-        found = {name: model.predict(plain) for name, model in self.models.items()}
+        found = {name: self.models[name].predict(plain) for name in self.share}
         return np.clip(blend(found, self.share), 0.0, self.cap)
 
     def predict(self, units: Histories) -> xr.Dataset:
@@ -137,6 +137,7 @@ def fit_remaining_life(
     level: float = 0.9,
     folds: int = 5,
     seed: int = 0,
+    unseen: Unseen | None = None,
 ) -> RemainingLife:
     """Choose, fit and calibrate a model of remaining life on units that were run to failure.
 
@@ -153,6 +154,9 @@ def fit_remaining_life(
         Life beyond it is not told apart: target, prediction and intervals end there, cycles.
     level : float
         Nominal coverage of the intervals.
+    unseen : Unseen, optional
+        What :func:`predict_unseen` gave for these units, cuts and candidates (more of them do no harm), if it is
+        at hand; it is made otherwise.
 
     Returns
     -------
@@ -168,20 +172,23 @@ def fit_remaining_life(
         refuse(WHERE, "10 units or more that were run to failure", len(units))
     candidates = CANDIDATES if candidates is None else candidates
     weight = cut_weights(units, lengths)
-    unseen = predict_unseen(units, candidates, weight=weight, cap=cap, folds=folds, seed=seed)
+    if unseen is None:
+        unseen = predict_unseen(units, candidates, weight=weight, cap=cap, folds=folds, seed=seed)
+    predicted = {name: unseen.predicted[name] for name in candidates}
     truth = np.minimum(unseen.truth, cap)
-    error = {n: rmse(p, truth, cap=cap, weight=weight) for n, p in unseen.predicted.items()}
-    held = {**unseen.predicted, "blend": blend_unseen(unseen.predicted, truth, weight, unseen.fold)}
+    error = {n: rmse(p, truth, cap=cap, weight=weight) for n, p in predicted.items()}
+    held = {**predicted, "blend": blend_unseen(predicted, truth, weight, unseen.fold)}
     error["blend"] = rmse(held["blend"], truth, cap=cap, weight=weight)
     best = min(error, key=error.__getitem__)
-    share = shares(unseen.predicted, truth, weight) if best == "blend" else {best: 1.0}
+    share = shares(predicted, truth, weight) if best == "blend" else {best: 1.0}
     share = {name: part for name, part in share.items() if part > 0.0}
     conditions = fit_conditions(units, seed=seed)
     plain = conditions.apply(units)
     target = np.minimum(units.life_left(), cap)
-    models = {name: candidates[name]().fit(plain, target, weight, seed=seed) for name in share}
+    models = {name: make().fit(plain, target, weight, seed=seed) for name, make in candidates.items()}
+    spent = {name: unseen.seconds[name] for name in candidates}
     judged = pd.DataFrame(
-        {"rmse_cv": error, "share": pd.Series(share), "seconds_cv": pd.Series(unseen.seconds)}
+        {"rmse_cv": error, "share": pd.Series(share), "seconds_cv": pd.Series(spent)}
     ).fillna({"share": 0.0})
     intervals = fit_intervals(held[best], truth, weight, level=level, cap=cap)
     return RemainingLife(conditions, models, share, intervals, cap, judged)
