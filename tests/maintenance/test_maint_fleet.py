@@ -9,12 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import xarray as xr
 from scipy import stats
 
 from twinlab.kernels import fleet_clock, fleet_wear
-from twinlab.maintenance import policy
+from twinlab.maintenance import policy, survival, wear
 from twinlab.maintenance.policy import laws
-from twinlab.schema import InputError
+from twinlab.schema import InputError, label
 
 pytest.importorskip("lifelines", reason="needs the extra maintenance")
 
@@ -320,3 +321,59 @@ def test_bad_calls_are_refused(fleet, learnt):
     one = policy.simulate_fleet(fleet, [policy.RUN], seeds=1, years=0.1, settle_years=0)
     with pytest.raises(InputError, match="two seeds or more"):
         policy.compare(one, ["unplanned_hours"])
+
+
+def test_spares_raise_availability_as_erlang_expects(fleet, learnt):
+    rules = [policy.RUN, policy.predictive_policy(learnt, 0.2)]
+    got = policy.hours_against_stock(fleet, rules, [0, 5], seeds=2)
+    assert (got.stock_fill.sel(spares=0) == 0).all()
+    assert float(np.abs(got.stock_fill - got.stock_fill_expected).max()) < 0.1
+    assert (got.stock_hours.sel(spares=5) < got.stock_hours.sel(spares=0)).all()
+    assert (got.stock_availability.sel(spares=5) > got.stock_availability.sel(spares=0)).all()
+    with pytest.raises(InputError, match="spares of 0 or more"):
+        policy.hours_against_stock(fleet, rules, [-1])
+
+
+def made_lives(n, seed):
+    """Lives as the simulator of one scanner tells them, from a log-normal law and a competing cause."""
+    rng = np.random.default_rng(seed)
+    filament, other = 2000 * np.exp(0.2 * rng.standard_normal(n)), rng.exponential(6000, n)
+    last = np.minimum(np.minimum(filament, other), 2600)
+    cause = np.where(last == filament, "filament", np.where(last == other, "track", ""))
+    values = {"life_days": last, "life_failed": cause != "", "life_cause": cause.astype(object)}
+    about = {"clinic": "general_clinic", "exams_per_day": 60.0}
+    return xr.Dataset({k: label(k, v) for k, v in values.items()}, attrs=about)
+
+
+def test_lives_of_the_detailed_simulator_are_handed_over(fleet):
+    lives = made_lives(3000, 1)
+    median, spread = policy.lognormal_lives(lives.life_days.values, lives.life_cause.values == "filament")
+    assert median == pytest.approx(2000, rel=0.01)
+    assert spread == pytest.approx(0.2, rel=0.05)
+    world = policy.fleet_from_wear(fleet, lives)
+    ratio = 60 * (5 + 2 * 0.3) / (60 * 3)  # exams of a week: the clinic's over the fleet's
+    assert policy.exams_ratio(fleet, lives) == pytest.approx(ratio)
+    _, life, _ = policy.unit_history(world, "filament", units=1500, seed=3)
+    logs = np.log(life / ratio)
+    assert np.exp(np.median(logs)) == pytest.approx(2000, rel=0.03)
+    assert logs.std() == pytest.approx(0.2, rel=0.08)
+    assert world.modes["filament"].growth_days.source.startswith("prior: simulator")
+    assert world.modes["bearing"] == fleet.modes["bearing"]
+    with pytest.raises(InputError, match="8 failures of one of"):
+        policy.fleet_from_wear(fleet, made_lives(6, 2))
+
+
+@pytest.mark.slow
+def test_fleet_and_detailed_simulator_tell_the_same_lives_of_tubes(fleet):
+    lives = wear.tube_lives(24, years=14, seed=5)
+    world = policy.fleet_from_wear(fleet, lives)
+    failed = lives.life_cause.values == "filament"
+    days = lives.life_days.values * policy.exams_ratio(fleet, lives)
+    curve = survival.kaplan_meier(survival.make_lives(days, failed))
+    _, life, _ = policy.unit_history(world, "filament", units=1000, seed=3)
+    for level in (0.75, 0.5, 0.25):  # the fleet's quantiles lie within the 95 % band of the simulator's curve
+        at = curve.sel(age=np.quantile(life, 1 - level), method="ffill")
+        assert float(at.survival_low) <= level <= float(at.survival_high)
+    # and the declared prior holds what the simulator says
+    declared = fleet.modes["filament"].growth_days
+    assert declared.low <= world.modes["filament"].growth_days.value <= declared.high

@@ -154,8 +154,8 @@ class Fleet(Model):
         """Every number with its place, as in ``modes.filament.seen``."""
         yield from _figures(self, "")
 
-    def replaced(self, place: str, value: float) -> Self:
-        """The same fleet with another value at one place; low and high give way if need be.
+    def replaced(self, place: str, value: float, *, source: str = "") -> Self:
+        """The same fleet with another value, and source if given, at one place; low and high give way if need be.
 
         Raises
         ------
@@ -170,6 +170,7 @@ class Fleet(Model):
         for key in place.split("."):
             spot = spot[key]
         spot["value"] = value
+        spot["source"] = source or spot["source"]
         if spot["low"] is not None:
             spot["low"], spot["high"] = min(spot["low"], value), max(spot["high"], value)
         return type(self).make(data, where=f"{self.key}, {place}")

@@ -57,7 +57,7 @@ def tornado(
         Unknown places, or no seed.
     """
     known = dict(fleet.figures())
-    chosen = list(places) if places is not None else [k for k, f in known.items() if _varies(f)]
+    chosen = list(places) if places is not None else varying(fleet)
     unknown = [p for p in chosen if p not in known or not _varies(known[p])]
     if unknown or not chosen:
         refuse("tornado", "priors with a range", ", ".join(unknown) or "none")
@@ -133,6 +133,11 @@ def all_priors(
     at = {"draw": np.arange(draws)}
     names = ("draw_reduction", "draw_saving")
     return xr.Dataset({n: label(n, values[:, i], at) for i, n in enumerate(names)})
+
+
+def varying(fleet: Fleet) -> list[str]:
+    """Places of the numbers whose low and high differ."""
+    return [name for name, figure in fleet.figures() if _varies(figure)]
 
 
 def _varies(figure: Figure) -> bool:

@@ -1,4 +1,4 @@
-"""Cost against the threshold of a policy, on fleets of the history; the threshold with the least cost."""
+"""Cost against what a service may choose: the threshold of a policy, the spares on the shelf."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from twinlab.maintenance.policy.learning import HISTORY, Learnt
 from twinlab.maintenance.policy.money import costs
 from twinlab.maintenance.policy.priors import Fleet
 from twinlab.maintenance.policy.rules import condition_policy, predictive_policy
-from twinlab.maintenance.policy.simulation import simulate_fleet
+from twinlab.maintenance.policy.simulation import Policy, simulate_fleet
+from twinlab.maintenance.policy.stock import spare_stock
 from twinlab.schema import label, refuse
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_STOCK = ("stock_hours", "stock_availability", "stock_fill", "stock_fill_expected", "stock_total")
 PROBABILITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
 
 
@@ -77,3 +79,59 @@ def cost_against_threshold(
     return xr.Dataset(
         data, attrs={"best": float(values[int(np.argmin(total.mean("seed").to_numpy()))]), "kind": kind}
     )
+
+
+def hours_against_stock(
+    fleet: Fleet, policies: Sequence[Policy], spares: Sequence[int], *, seeds: int = 6, seed: int = 0
+) -> xr.Dataset:
+    """Lost hours and missed spares with so many spares of every part on the fleet's shelf.
+
+    Parameters
+    ----------
+    fleet : Fleet
+    policies : sequence of Policy
+    spares : sequence of int
+    seeds, seed : int
+
+    Returns
+    -------
+    Dataset, dims (policy, spares) and (part) where said
+        ``stock_hours`` (unplanned, h/a), ``stock_availability`` (% of clinic hours that are not lost to failures),
+        ``stock_fill`` (part): share of demands met from the shelf; ``stock_fill_expected`` (part): the same by
+        :func:`~twinlab.maintenance.policy.spare_stock` for the demand that was met; ``stock_total`` (USD/a).
+
+    Raises
+    ------
+    InputError
+        No spares to be compared, or negative ones.
+    """
+    counts = [int(s) for s in spares]
+    if not counts or min(counts) < 0:
+        refuse("hours_against_stock", "spares of 0 or more", list(spares))
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in _STOCK}
+    for count in counts:
+        world = fleet
+        for part in fleet.parts:
+            world = world.replaced(f"parts.{part}.stock", float(count))
+        result = simulate_fleet(world, policies, seeds=seeds, seed=seed)
+        events = result.part_events.sum("seed")
+        asked = events.sel(event="asked of the shelf").to_numpy()
+        missed = events.sel(event="emergency orders").to_numpy()
+        a_year = np.maximum(asked, 1.0) / (seeds * result.attrs["years"])
+        lead = fleet.supply.replenish_days.value
+        expected = [
+            [float(spare_stock([count], demand_per_year=d, replenish_days=lead).fill_rate[0]) for d in row]
+            for row in a_year
+        ]
+        hours = result.unplanned_hours.mean("seed").to_numpy()
+        rows["stock_hours"].append(hours)
+        rows["stock_availability"].append(100 * (1 - hours / result.clinic_hours.mean("seed").to_numpy()))
+        rows["stock_fill"].append(1 - missed / np.maximum(asked, 1.0))
+        rows["stock_fill_expected"].append(np.array(expected))
+        rows["stock_total"].append(costs(result, world).total_cost.mean("seed").to_numpy())
+    at = {"policy": [p.name for p in policies], "spares": counts}
+    data = {}
+    for name, found in rows.items():
+        values = np.stack(found, axis=1)
+        data[name] = label(name, values, {**at, "part": list(fleet.parts)} if values.ndim == 3 else at)
+    return xr.Dataset(data)
