@@ -7,7 +7,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.special import gamma
 
-from twinlab.maintenance import policy
+from twinlab.maintenance import policy, survival
 from twinlab.schema import InputError
 
 COSTS = {"planned_cost": 1.0, "failure_cost": 5.0}
@@ -38,6 +38,18 @@ def test_cost_rate_is_the_renewal_reward_integral_and_least_at_the_best_age(shap
         assert float(policy.age_cost(700 * 27 ** (1 / shape), **law, **COSTS)[0]) == pytest.approx(
             float(best.failure_cost_rate), rel=1e-6
         )
+
+
+def test_best_age_of_fitted_lives_lies_in_its_interval():
+    pytest.importorskip("lifelines", reason="needs the extra maintenance")
+    held = 0
+    for seed in range(20):
+        lives = survival.simulate_lives(300, shape=2.5, scale_days=900, seed=seed)
+        low, high = policy.best_age_interval(survival.weibull_aft(lives), draws=100, **COSTS)
+        held += low <= float(policy.best_age(shape=2.5, scale_days=900, **COSTS).replacement_age) <= high
+    assert held >= 16  # 20 at 95 %: 16 or fewer once in 60
+    flat = survival.weibull_aft(survival.simulate_lives(100, shape=1.0, scale_days=900, seed=1))
+    assert np.isinf(policy.best_age_interval(flat, draws=40, **COSTS)[1])
 
 
 def test_planned_replacement_never_pays_without_ageing_or_without_a_dearer_failure():

@@ -67,6 +67,9 @@ def part_rows(learnt: Learnt) -> list[dict[str, Any]]:
             planned_cost=float(at.planned_cost),
         )
         shape = law.table.sel(parameter="log_shape")
+        spent = {"planned_cost": float(at.planned_cost), "failure_cost": float(at.failure_cost)}
+        known = [end / YEAR for end in policy.best_age_interval(law, **spent)]
+        ends = [f"{end:.1f}" if end < 3 * law.scale_days() / YEAR else "never" for end in known]
         rows.append(
             {
                 "part": words(part),
@@ -76,6 +79,9 @@ def part_rows(learnt: Learnt) -> list[dict[str, Any]]:
                 "planned [USD]": round(float(at.planned_cost)),
                 "failure [USD]": round(float(at.failure_cost)),
                 "best age [years]": f"{age:.1f}" if saved > 0.05 else "hardly ever",
+                "95 % of it": " to ".join(
+                    f"{end:.1f}" if end < 3 * law.scale_days() / YEAR else "never" for end in ends
+                ),
                 "saved by it [%]": round(saved, 1),
                 "break-even failure cost at half the scale [USD]": round(float(even[0])),
             }

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "renewal": [
             "age_cost",
             "best_age",
+            "best_age_interval",
             "block_cost",
             "break_even_failure_cost",
             "expected_failures",

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import gamma, gammainc
 
+from twinlab.maintenance.survival import WeibullFit
 from twinlab.schema import label, refuse
 
 
@@ -91,21 +92,7 @@ def best_age(*, shape: float, scale_days: float, planned_cost: float, failure_co
     """
     _above_zero("best_age", shape, scale_days, planned_cost, failure_cost)
     law = {"shape": shape, "scale_days": scale_days}
-    age = np.inf
-    if shape > 1 and failure_cost > planned_cost:
-        wanted = planned_cost / (failure_cost - planned_cost)
-
-        def excess(log_age: float) -> float:
-            t = np.exp(log_age)
-            hazard = shape / scale_days * (t / scale_days) ** (shape - 1)
-            failed = -np.expm1(-((t / scale_days) ** shape))
-            return float(hazard * mean_life_to(t, **law) - failed - wanted)
-
-        middle = float(np.log(scale_days))
-        # beyond ten scales at the latest age where S underflows the left side grows as h alone
-        high = middle + max(3.0, np.log(10 * (wanted + 1)) * 2 / (shape - 1))
-        if high < 700 and excess(high) > 0:
-            age = float(np.exp(brentq(excess, middle - 40, high, xtol=1e-13)))
+    age = _least_cost(planned_cost / failure_cost, **law)
     costs = {"planned_cost": planned_cost, "failure_cost": failure_cost}
     rates = age_cost([age, np.inf], **law, **costs)
     values = {
@@ -114,6 +101,70 @@ def best_age(*, shape: float, scale_days: float, planned_cost: float, failure_co
         "failure_cost_rate": float(rates[1]),
     }
     return xr.Dataset({k: label(k, v) for k, v in values.items()}, attrs={**law, **costs})
+
+
+def _least_cost(cost_ratio: float, *, shape: float, scale_days: float) -> float:
+    """Best age for this ratio of planned to failure cost, d; infinite where there is none."""
+    if shape <= 1 or cost_ratio >= 1:
+        return float("inf")
+    wanted = cost_ratio / (1 - cost_ratio)
+
+    def excess(log_age: float) -> float:
+        t = np.exp(log_age)  # in scales
+        failed = -np.expm1(-(t**shape))
+        return float(
+            shape * t ** (shape - 1) * mean_life_to(t, shape=shape, scale_days=1.0) - failed - wanted
+        )
+
+    # beyond ten scales, at the latest where S underflows, the left side grows as h alone
+    high = max(3.0, np.log(10 * (wanted + 1)) * 2 / (shape - 1))
+    if high > 700 or excess(high) <= 0:
+        return float("inf")
+    return scale_days * float(np.exp(brentq(excess, -40.0, high, xtol=1e-13)))
+
+
+def best_age_interval(
+    fit: WeibullFit,
+    *,
+    planned_cost: float,
+    failure_cost: float,
+    confidence: float = 0.95,
+    draws: int = 400,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """How well the best age is known from the lives that a law was fitted to.
+
+    Laws are drawn from the normal approximation of the fit's log scale and log shape.
+
+    Parameters
+    ----------
+    fit : WeibullFit
+        Without covariates.
+    planned_cost, failure_cost : float
+        As in :func:`age_cost`.
+    confidence : float
+    draws : int
+    seed : int
+
+    Returns
+    -------
+    tuple of float
+        Ends of the interval of ``replacement_age``, d; infinite where planned replacement may never pay.
+
+    Raises
+    ------
+    InputError
+        A fit with covariates, bad confidence, costs that are not above 0.
+    """
+    if fit.covariance.shape != (2, 2) or not 0 < confidence < 1 or draws < 20:
+        refuse("best_age_interval", "a fit without covariates, confidence in (0, 1), 20 draws", confidence)
+    middle = [fit.estimate("log_scale"), fit.estimate("log_shape")]
+    laws = np.exp(np.random.default_rng(seed).multivariate_normal(middle, fit.covariance, draws))
+    _above_zero("best_age_interval", planned_cost, failure_cost)
+    ages = [_least_cost(planned_cost / failure_cost, shape=b, scale_days=eta) for eta, b in laws]
+    # order statistics: infinite ages have no means to interpolate with
+    low, high = np.quantile(ages, [0.5 - confidence / 2, 0.5 + confidence / 2], method="nearest")
+    return float(low), float(high)
 
 
 def break_even_failure_cost(
