@@ -359,6 +359,10 @@ def test_lives_of_the_detailed_simulator_are_handed_over(fleet):
     assert logs.std() == pytest.approx(0.2, rel=0.08)
     assert world.modes["filament"].growth_days.source.startswith("prior: simulator")
     assert world.modes["bearing"] == fleet.modes["bearing"]
+    # current of a wire at one temperature goes as its diameter to 3/2; hotter for more emission by a little
+    noise, fall = policy.filament_noise(scans_per_day=25), 1 - 0.9**0.75
+    assert noise == pytest.approx(0.004 / 5 / fall, rel=0.25)
+    assert world.modes["filament"].noise.value < fleet.modes["filament"].noise.value
     with pytest.raises(InputError, match="8 failures of one of"):
         policy.fleet_from_wear(fleet, made_lives(6, 2))
 

@@ -18,7 +18,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "money": ["break_even_day", "compare", "costs", "return_on_fee"],
         "stock": ["spare_stock"],
         "tuning": ["cost_against_threshold", "hours_against_stock"],
-        "from_wear": ["exams_ratio", "fleet_from_wear", "lognormal_lives"],
+        "from_wear": ["exams_ratio", "filament_noise", "fleet_from_wear", "lognormal_lives"],
         "simulation": ["Policy", "RUN", "simulate_fleet"],
         "learning": ["Learnt", "learn", "learn_indicators", "unit_history"],
         "forecasts": ["forecast_coverage", "forecasts"],

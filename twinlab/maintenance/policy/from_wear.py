@@ -7,8 +7,9 @@ import xarray as xr
 from scipy.optimize import minimize
 from scipy.stats import norm
 
+from twinlab.kernels.wear_filament import filament_current
 from twinlab.maintenance.policy.priors import Fleet
-from twinlab.maintenance.wear import load_clinic
+from twinlab.maintenance.wear import load_clinic, load_scanner_wear, load_tube_wear
 from twinlab.schema import check, refuse
 
 FEWEST = 8  # failures of a cause, below which its law is not fitted
@@ -47,7 +48,8 @@ def fleet_from_wear(fleet: Fleet, lives: xr.Dataset) -> Fleet:
     A cause with enough failures becomes a mode that grows from the first day: the simulator's filaments, bearings and
     tracks wear all along. Its median growth and spread are those of a censored log-normal law; lives that ended
     otherwise are censored. Days under the simulator's clinic become days of use at the fleet's mean workload by the
-    exams of a week. What a mode's indicator shows is left as declared.
+    exams of a week. A filament's indicator gets the noise of :func:`filament_noise`; which units warn is left as
+    declared.
 
     Parameters
     ----------
@@ -83,7 +85,44 @@ def fleet_from_wear(fleet: Fleet, lives: xr.Dataset) -> Fleet:
         )
         for field, value in (("onset_days", 0.0), ("growth_days", median), ("spread", between)):
             world = world.replaced(f"modes.{name}.{field}", float(value), source=source)
+    if "filament" in found:
+        daily = sum(fleet.clinic.hours) / 7 * fleet.clinic.patients_per_hour.value
+        noise = filament_noise(scans_per_day=daily)
+        source = "prior: simulator of one scanner, noise of its ammeter over a day's scans"
+        world = world.replaced("modes.filament.noise", noise, source=source)
     return world
+
+
+def filament_noise(*, scans_per_day: float, kv: float = 120.0, tube_current_ma: float = 200.0) -> float:
+    """Noise of a day's mean filament current over what the current falls by until the filament fails.
+
+    As the simulator of one scanner has it: heating current at constant tube current against the wire's diameter, the
+    share of mass at which filaments fail, and the noise of one reading; scans of a day are averaged.
+
+    Parameters
+    ----------
+    scans_per_day : float
+        Above 0.
+    kv, tube_current_ma : float
+        Of a usual exposure.
+
+    Returns
+    -------
+    float
+        Standard deviation over the level at failure.
+
+    Raises
+    ------
+    InputError
+        Values that are not above 0.
+    """
+    if min(scans_per_day, kv, tube_current_ma) <= 0:
+        refuse("filament_noise", "values above 0", (scans_per_day, kv, tube_current_ma))
+    tube, sensors = load_tube_wear(), load_scanner_wear()
+    worn = np.sqrt(1 - tube.mass_loss_limit.value)  # mass goes as the diameter squared
+    wire = (tube.wire_diameter_m.value, tube.emitting_area_m2.value, tube.perveance.value)
+    new, last = (filament_current(1e-3 * tube_current_ma, kv, ratio, *wire) for ratio in (1.0, worn))
+    return float(sensors.filament_current_noise.value / np.sqrt(scans_per_day) / (1 - last / new))
 
 
 def exams_ratio(fleet: Fleet, lives: xr.Dataset) -> float:
