@@ -47,7 +47,7 @@ def day_row(
 
 def _moments(values: Array, weights: Array) -> tuple[float, float]:
     mean = float(weights @ values)
-    return mean, float(np.sqrt(max(weights @ np.square(values - mean), 0.0)))
+    return mean, max(float(weights @ np.square(values - mean)), 0.0) ** 0.5
 
 
 def _sensors(model: TubeModel, day: Array, seen: Array, before: tuple[Array, Array]) -> dict[str, Any]:
