@@ -104,7 +104,8 @@ def forecast_rows(fleet: policy.Fleet, learnt: Learnt, *, units: int, seed: int 
         row["held [%]"] = np.nan if held is None else 100 * float(held.coverage.mean())
         for i, share in enumerate((25, 50, 75)):
             name = f"width at {share} % of the warning [d]"
-            row[name] = np.nan if held is None else round(float(held.interval_width[i]))
+            width = np.inf if held is None else float(held.interval_width[i])
+            row[name] = f"{width:,.0f}" if width < 10 * YEAR else "no end"
         rows.append(row)
     return pd.DataFrame(rows)
 
