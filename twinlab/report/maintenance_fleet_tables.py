@@ -56,10 +56,8 @@ def part_rows(learnt: Learnt) -> list[dict[str, Any]]:
     rows = []
     for part, law in learnt.laws.items():
         at = learnt.events.sel(part=part)
-        age, saved = (
-            float(at.replacement_age) / YEAR,
-            100 * (1 - float(at.replacement_cost_rate / at.failure_cost_rate)),
-        )
+        age = float(at.replacement_age) / YEAR
+        saved = 100 * (1 - float(at.replacement_cost_rate / at.failure_cost_rate))
         even = policy.break_even_failure_cost(
             law.scale_days() / 2,
             shape=law.shape,
@@ -79,9 +77,7 @@ def part_rows(learnt: Learnt) -> list[dict[str, Any]]:
                 "planned [USD]": round(float(at.planned_cost)),
                 "failure [USD]": round(float(at.failure_cost)),
                 "best age [years]": f"{age:.1f}" if saved > 0.05 else "hardly ever",
-                "95 % of it": " to ".join(
-                    f"{end:.1f}" if end < 3 * law.scale_days() / YEAR else "never" for end in ends
-                ),
+                "95 % of it": " to ".join(ends),
                 "saved by it [%]": round(saved, 1),
                 "break-even failure cost at half the scale [USD]": round(float(even[0])),
             }
