@@ -177,8 +177,10 @@ def fit_remaining_life(
     predicted = {name: unseen.predicted[name] for name in candidates}
     truth = np.minimum(unseen.truth, cap)
     error = {n: rmse(p, truth, cap=cap, weight=weight) for n, p in predicted.items()}
-    held = {**predicted, "blend": blend_unseen(predicted, truth, weight, unseen.fold)}
-    error["blend"] = rmse(held["blend"], truth, cap=cap, weight=weight)
+    held = dict(predicted)
+    if len(predicted) > 1:
+        held["blend"] = blend_unseen(predicted, truth, weight, unseen.fold)
+        error["blend"] = rmse(held["blend"], truth, cap=cap, weight=weight)
     best = min(error, key=error.__getitem__)
     share = shares(predicted, truth, weight) if best == "blend" else {best: 1.0}
     share = {name: part for name, part in share.items() if part > 0.0}
