@@ -19,6 +19,7 @@ from twinlab.maintenance.remaining import (
     fit_remaining_life,
     read_cmapss,
     rmse,
+    unit_folds,
 )
 from twinlab.maintenance.remaining.cmapss import NAMES
 from twinlab.schema import InputError
@@ -80,21 +81,35 @@ def test_intervals_cover_nine_test_engines_in_ten(folder):
 
 
 @pytest.mark.slow
-def test_false_alarms_on_engines_that_were_not_seen(folder):
-    for name in NAMES:
-        data = read_cmapss(name, folder)
-        found = fit_anomalies(data.train, healthy=early_rows(data.train), false_alarm=0.01)
-        score = found.score(data.test).values
-        left = data.test.life_left() + np.repeat(data.rul, data.test.lengths)
-        healthy = (data.test.cycle < 0.3 * (left + data.test.cycle)) & np.isfinite(score)
-        units = data.test.unit_index[healthy]
-        each = np.bincount(units, score[healthy] > 0, len(data.test)) / np.maximum(
-            np.bincount(units, minlength=len(data.test)), 1
-        )
-        # alarms of an engine come together, and as many engines set the threshold as try it
-        error = np.sqrt(2) * each.std() / np.sqrt(len(each))
-        assert np.mean(each) == pytest.approx(0.01, abs=3 * error)
-        assert np.mean(score[left < 20] > 0) > 0.75
+@pytest.mark.parametrize("name", NAMES)
+def test_false_alarms_on_engines_that_were_not_seen(folder, name):
+    """Half of the training engines sets the threshold for the other half, and the other way round.
+
+    At 5 %: an engine that is odd is so on most of its rows, and at 1 % one or two engines would decide.
+    """
+    data = read_cmapss(name, folder)
+    fold = unit_folds(len(data.train), 2)
+    each = []
+    for i in range(2):
+        learn, judge = data.train.take(np.flatnonzero(fold != i)), data.train.take(np.flatnonzero(fold == i))
+        found = fit_anomalies(learn, healthy=early_rows(learn), false_alarm=0.05, folds=4)
+        score = found.score(judge).values
+        healthy = early_rows(judge) & np.isfinite(score)
+        each += [np.mean(s[h] > 0) for s, h in zip(judge.pieces(score), judge.pieces(healthy), strict=True)]
+    # engines count, not rows: once where they set the threshold, and once where they try it
+    error = np.sqrt(2) * np.std(each) / np.sqrt(len(each))
+    assert np.mean(each) == pytest.approx(0.05, abs=3 * error)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_engines_near_failure_raise_the_alarm(folder, name):
+    data = read_cmapss(name, folder)
+    found = fit_anomalies(data.train, healthy=early_rows(data.train), false_alarm=0.01)
+    score = found.score(data.test).values
+    left = data.test.life_left() + np.repeat(data.rul, data.test.lengths)
+    # the measured shares are 83 % on FD004, whose two faults pull sensors either way, and 100 % elsewhere
+    assert np.mean(score[(left < 20) & np.isfinite(score)] > 0) > 0.75
 
 
 @pytest.mark.slow

@@ -326,7 +326,7 @@ def test_the_network_learns_and_repeats():
     )
     np.testing.assert_array_equal(first, second)
     network = CausalNetwork(width=16, steps=60).fit(train, target, weight, seed=1)
-    assert torch.equal(before, torch.random.get_rng_state())  # the user's own draws go on as if nothing had been
+    assert torch.equal(before, torch.random.get_rng_state())  # the user's own draws go on
     found, truth, weight = network.predict(test), test.life_left(), cut_weights(test)
     idle = rmse(np.full(len(truth), np.average(truth, weights=weight)), truth, weight=weight)
     assert rmse(found, truth, weight=weight) < 0.7 * idle

@@ -90,17 +90,19 @@ def fit_anomalies(
     used = healthy & (_place(units) >= BEGIN)
     if used.sum() < 20 * units.sensors.shape[1]:
         refuse(WHERE, "20 healthy rows a sensor, each behind the tenth of its unit", int(used.sum()))
-    fold = unit_folds(len(units), folds, seed=seed)
+    # conditions and the choice of sensors once, for all: scores of detectors on other sensors do not compare
+    conditions = fit_conditions(units, seed=seed)
+    level = _smoothed(conditions.apply(units))
+    sensors = _moving(level[used])
+    level = level[:, sensors]
+    fold = unit_folds(len(units), folds, seed=seed)[units.unit_index]
     scores, weights = [], []
     for i in range(folds):
-        learn, judge = np.flatnonzero(fold != i), np.flatnonzero(fold == i)
-        known, held = units.take(learn), units.take(judge)
-        keep, ask = used[units.rows_of(learn)], used[units.rows_of(judge)]
-        conditions, sensors, detector = _learn(known, keep, method, seed)
-        scores.append(_oddity(detector, _smoothed(conditions.apply(held))[ask][:, sensors]))
-        inside = held.unit_index[ask]
+        learn, judge = used & (fold != i), used & (fold == i)
+        scores.append(_oddity(_learn(level[learn], method, seed), level[judge]))
+        inside = units.unit_index[judge]
         weights.append(1.0 / np.bincount(inside)[inside])
-    conditions, sensors, detector = _learn(units, used, method, seed)
+    detector = _learn(level[used], method, seed)
     score, weight = np.concatenate(scores), np.concatenate(weights)
     order = np.argsort(score)
     total = np.cumsum(weight[order]) / weight.sum()
@@ -113,17 +115,17 @@ def early_rows(units: Histories, share: float = 0.3) -> NDArray[np.bool_]:
     return _place(units) < np.repeat(share * units.lengths, units.lengths)
 
 
-def _learn(
-    units: Histories, healthy: NDArray[np.bool_], method: str, seed: int
-) -> tuple[Conditions, NDArray[np.int64], Any]:
-    conditions = fit_conditions(units, seed=seed)
-    level = _smoothed(conditions.apply(units))[healthy]
+def _moving(level: Array) -> NDArray[np.int64]:
+    """Sensors that are not stuck most of the time: a stuck one has no covariance to be far from."""
     quarter, three = np.quantile(level, [0.25, 0.75], axis=0)
-    # a sensor that is stuck most of the time has no covariance to be far from
     sensors = np.flatnonzero(three - quarter > 0.7 * level.std(axis=0))
     if not sensors.size:
         refuse(WHERE, "a sensor that moves while healthy", "only stuck ones")
-    return conditions, sensors, _detector(method, seed).fit(level[:: max(1, len(level) // ROWS), sensors])
+    return sensors
+
+
+def _learn(level: Array, method: str, seed: int) -> Any:
+    return _detector(method, seed).fit(level[:: max(1, len(level) // ROWS)])
 
 
 def _place(units: Histories) -> NDArray[np.int64]:
