@@ -11,6 +11,7 @@ computed (no cell asleep) and with the solver for any geometry. Ratios are of pr
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -48,18 +49,18 @@ def finitewave(python: str, job: dict[str, Any]) -> dict[str, float]:
 
 
 def sweep(dt_ms: float) -> None:
-    """Nine points on the paper's grids.
+    """Nine points on the paper's grids, with the consistent mass and with half of it lumped.
 
-    No value for a vanishing step: P8 passes below it before it comes back (docs/methods/heart_electro.md), so these
-    grids show no order and Richardson's formula would say nothing.
+    No value for a vanishing step: with the consistent mass P8 passes below it before it comes back
+    (docs/methods/heart_electro.md), so these grids show no order and Richardson's formula would say nothing.
     """
     from twinlab.cardiac import electro
 
-    for h in (0.5, 0.2, 0.1):
+    for mass, h in itertools.product(("consistent", "half"), (0.5, 0.2, 0.1)):
         work = time.process_time()
-        got = electro.n_version(h, dt_ms).site_activation_time
+        got = electro.n_version(h, dt_ms, mass=mass).site_activation_time
         points = "  ".join(f"{s} {v:.2f}" for s, v in zip(got.site.values, got.values, strict=True))
-        print(f"h {h} mm: {points}   ({time.process_time() - work:.0f} s)", flush=True)
+        print(f"{mass} mass, h {h} mm: {points}   ({time.process_time() - work:.0f} s)", flush=True)
 
 
 def main() -> None:

@@ -25,10 +25,11 @@ def _times(voxels, **settings):
     return electro.monodomain(voxels, **settings)
 
 
-def test_line_solves_and_gradients_agree():
+@pytest.mark.parametrize("mass", ["consistent", "half", "lumped"])
+def test_line_solves_and_gradients_agree(mass):
     """Two algorithms for one discretisation: activation within 0.02 ms (tolerance of the iterative solve)."""
-    a = _times(_slab(), solver="lines")
-    b = _times(_slab(), solver="cg")
+    a = _times(_slab(), solver="lines", mass=mass)
+    b = _times(_slab(), solver="cg", mass=mass)
     assert a.attrs["solver"] == "lines"
     assert float(abs(a.activation_time - b.activation_time).max()) < 0.02
 

@@ -30,13 +30,15 @@ class Stencil(NamedTuple):
     inverse: np.ndarray  # (entry,) float32: inverse diagonal of A
 
 
-def reference_elements() -> tuple[np.ndarray, np.ndarray]:
+def reference_elements(share: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Mass (8, 8) and stiffness (6, 8, 8) matrices of the unit cube.
 
     Corners count along x, then y, then z; the stiffness is that of each entry of a symmetric tensor
-    (xx, yy, zz, xy, xz, yz), off-diagonal entries counted twice.
+    (xx, yy, zz, xy, xz, yz), off-diagonal entries counted twice. ``share`` of every one-dimensional mass is
+    consistent, the rest lumped, as in :func:`twinlab.kernels.heart_lines.line`: with 0 and a tensor along the axes
+    the stiffness is the differences of seven points.
     """
-    mass = np.array([[2.0, 1.0], [1.0, 2.0]]) / 6.0
+    mass = share * np.array([[2.0, 1.0], [1.0, 2.0]]) / 6.0 + (1.0 - share) * np.eye(2) / 2.0
     stiff = np.array([[1.0, -1.0], [-1.0, 1.0]])
     skew = np.array([[-0.5, -0.5], [0.5, 0.5]])  # integral of derivative of row times value of column
 
@@ -134,7 +136,7 @@ def assemble(
     weight : ndarray (z, y, x) float64
         Share of each voxel that is muscle, 0 outside.
     share : float
-        Of the consistent mass matrix; the rest is lumped.
+        Of the consistent mass in every direction; the rest is lumped.
 
     Returns
     -------
@@ -145,13 +147,9 @@ def assemble(
     n = len(nodes)
     start, lead = _stretches(number, nodes)
     rows, columns = np.zeros((2, 27, n + 2 * MARGIN), np.float32)
-    mass, stiff = reference_elements()
+    mass, stiff = reference_elements(share)
     with one_parallel_region():
         _assemble(nodes, tensor, weight, mass, stiff, rows, columns)
-    if share < 1.0:
-        lumped = rows.sum(axis=0)
-        rows *= np.float32(share)
-        rows[13] += np.float32(1.0 - share) * lumped
     return start, lead, rows, columns
 
 

@@ -194,18 +194,19 @@ def make_loops(
     Raises
     ------
     InputError
-        Unknown names, no such device, or line solves for what is no even box with the consistent mass.
+        Unknown names, no such device, or line solves for what is no even box.
     """
     if mass not in SHARES:
         refuse(f"{where}: mass", "'consistent', 'half' or 'lumped'", repr(mass))
     place = resolve(device, where=where)
-    box = aligned(muscle) if mass == "consistent" and place == "cpu" else None
+    box = aligned(muscle) if place == "cpu" else None
     if solver not in ("auto", "lines", "cg") or (solver == "lines" and box is None):
         refuse(f"{where}: solver", "'auto', 'cg', or 'lines' for an even box on the processor", repr(solver))
     shape = tuple(s + 1 for s in muscle.weight.shape)
     if box is not None and solver != "cg":
         lines = tuple(
-            heart_lines.line(n, dt_ms * d / muscle.h_mm**2) for n, d in zip(shape, box[::-1], strict=True)
+            heart_lines.line(n, dt_ms * d / muscle.h_mm**2, share=SHARES[mass])
+            for n, d in zip(shape, box[::-1], strict=True)
         )
         return ProcessorLoops(model, state, kind, tables, lines, None, shape)
     tensor = muscle.tensor / np.float32(muscle.h_mm**2)
