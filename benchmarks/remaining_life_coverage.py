@@ -1,4 +1,4 @@
-"""Coverage of the intervals of remaining life: ``python benchmarks/remaining_life_coverage.py [tubes] [pace]``."""
+"""Coverage of intervals of remaining life: ``python benchmarks/remaining_life_coverage.py [tubes] [pace] [seed]``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from scipy.stats import chi2
 from twinlab.maintenance.online import interval_coverage, quick_tube
 
 
-def main(n: int, pace: float) -> None:
+def main(n: int, pace: float, seed: int) -> None:
     """Print coverage and widths by age, and how evenly the truth falls between the quantiles."""
     unit = 360.0 / (pace / 6.0)
     ages = [max(1, round(unit * f)) for f in (0.08, 0.25, 0.5, 0.75, 1.0)]
     days = round(2.2 * unit) + 60
-    found = interval_coverage(n, ages=ages, tube=quick_tube(pace), days=days)
+    found = interval_coverage(n, ages=ages, tube=quick_tube(pace), days=days, seed=seed)
     print(f"{n} tubes that wear {pace:g} times as fast, 90 % intervals of remaining life")
     for k, age in enumerate(ages):
         s = found.isel(stage=k)
@@ -30,4 +30,5 @@ def main(n: int, pace: float) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100, float(sys.argv[2]) if len(sys.argv) > 2 else 6.0)
+    given = [*sys.argv[1:], *("100", "6", "0")[len(sys.argv) - 1 :]]
+    main(int(given[0]), float(given[1]), int(given[2]))

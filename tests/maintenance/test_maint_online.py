@@ -78,7 +78,7 @@ def test_filter_gives_what_kalmans_filter_gives_where_all_is_linear_and_gaussian
     cloud, rng, renewals = new_cloud(linear, 4000, np.random.default_rng(5)), np.random.default_rng(6), 0
     x, p, log_evidence = np.array([start, 2.0]), np.diag([0.1**2, (2.0 * spread) ** 2]), 0.0
     for k, day in enumerate(days):
-        step(cloud, linear, day)
+        step(cloud, linear, day, rng)
         if cloud.effective < 2000:
             renew(cloud, linear, rng)
             renewals += 1
@@ -116,7 +116,7 @@ def test_history_in_blocks_weighs_as_the_days_did(simulated, model):
     )
     cloud.particles[:, kernel.CURRENT_OFFSET :] = model.conditional(cloud.particles[:, : kernel.STATICS])
     for day in table:
-        step(cloud, model, day)
+        _weigh_all(cloud, model, day)
     whole, again = np.zeros(200), cloud.particles.copy()
     args = (cloud.history.blocks, cloud.stress, model.mean, model.precision, model.given, model.constants)
     for k in range(200):
@@ -125,6 +125,17 @@ def test_history_in_blocks_weighs_as_the_days_did(simulated, model):
         whole[k] += 0.5 * score @ model.precision @ score  # the particles were drawn from the prior
     assert np.ptp(cloud.log_weights - whole) < 1e-6 * np.ptp(whole)
     assert again == pytest.approx(cloud.particles, abs=1e-9)
+
+
+def _weigh_all(cloud, model, day):
+    """A step that keeps all particles, however few count."""
+    from twinlab.maintenance.online.particles import _weigh, strain
+
+    noise = np.zeros(3)
+    strain(cloud, day)
+    kernel.sensor_noise(day, model.constants, noise)
+    _weigh(cloud, model, day, noise)
+    cloud.history.add(day, cloud.stress, noise)
 
 
 def test_thinning_in_closed_form_is_that_of_the_equation():
@@ -286,6 +297,22 @@ def test_a_used_tube_has_less_life_left(simulated, model):
     used = follow(seen, model=model, particles=200, exposure_before_s=40 * float(model.plan[kernel.SECONDS]))
     gone = new.remaining_days.sel(quantile=0.5)[0] - used.remaining_days.sel(quantile=0.5)[0]
     assert float(gone) == pytest.approx(40, abs=12)
+
+
+def test_half_the_work_lets_a_tube_live_twice_as_long(simulated, model):
+    follower = Follower(model, particles=300)
+    with pytest.raises(InputError, match="a day of telemetry"):
+        follower.foresee()
+    found = follower.feed(simulated.telemetry.isel(scan=slice(0, 6000)), close=True)
+    usual, half = follower.foresee(), follower.foresee(tube_model(tube=TUBE, parts=PARTS, exams_per_day=30.0))
+    assert usual.remaining_days.values == pytest.approx(
+        found.remaining_days.values[-1:], rel=0.1
+    )  # other draws
+    assert int(usual.day[0]) == int(found.day[-1])
+    longer = (half.remaining_days / usual.remaining_days).sel(quantile=0.5)[0]
+    assert float(longer) == pytest.approx(2.0, rel=0.12)  # patients are a Poisson number
+    for name in usual.data_vars:
+        check(usual, str(name), where="test")
 
 
 @pytest.mark.parametrize(

@@ -408,6 +408,18 @@ def log_history(p, blocks, stress, prior_mean, precision, given, constants):
 
 
 @njit(cache=True)
+def distance(p, centre, inverse):
+    """Squared distance from the centre of a Gaussian, in its standard deviations."""
+    total = 0.0
+    for m in range(STATICS):
+        own = 0.0
+        for n in range(STATICS):
+            own += inverse[m, n] * (p[n] - centre[n])
+        total += own * own
+    return total
+
+
+@njit(cache=True)
 def move(
     particles, blocks, stress, prior_mean, precision, given, constants, centre, root, inverse, normal, log_u
 ):
@@ -433,19 +445,15 @@ def move(
         now = log_history(p, blocks, stress, prior_mean, precision, given, constants)
         for k in range(normal.shape[1]):
             z = normal[i, k]
-            ratio = 0.0
             tried[:] = p
-            if k % 2 == 0:
-                for m in range(STATICS):
-                    own = 0.0
-                    for n in range(STATICS):
-                        own += inverse[m, n] * (p[n] - centre[n])
-                    ratio += 0.5 * (z[m] * z[m] - own * own)
             for m in range(STATICS):
                 shift = 0.0
                 for n in range(STATICS):
                     shift += root[m, n] * z[n]
                 tried[m] = centre[m] + shift if k % 2 == 0 else p[m] + near * shift
+            ratio = 0.0
+            if k % 2 == 0:  # from the points, so that directions without spread count for neither
+                ratio = 0.5 * (distance(tried, centre, inverse) - distance(p, centre, inverse))
             then = log_history(tried, blocks, stress, prior_mean, precision, given, constants)
             if log_u[i, k] < then - now + ratio:
                 p[:] = tried

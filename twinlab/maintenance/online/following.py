@@ -11,16 +11,8 @@ from twinlab.kernels import wear_filter as kernel
 from twinlab.maintenance.online import saving
 from twinlab.maintenance.online.day_table import DAY, Array, Tube, sum_days, tubes_of
 from twinlab.maintenance.online.model import TubeModel, tube_model
-from twinlab.maintenance.online.particles import (
-    LEAST_EFFECTIVE,
-    Cloud,
-    future,
-    new_cloud,
-    renew,
-    step,
-    strain,
-)
-from twinlab.maintenance.online.rows import day_row, labelled
+from twinlab.maintenance.online.particles import Cloud, future, new_cloud, renew_if_few, step, strain
+from twinlab.maintenance.online.rows import day_row, foreseen, labelled
 from twinlab.maintenance.wear.streams import stream
 from twinlab.schema import refuse
 
@@ -124,6 +116,36 @@ class Follower:
         self.held = None
         return labelled(rows, self.first, self.scanner)
 
+    def foresee(self, other: TubeModel | None = None) -> xr.Dataset:
+        """Remaining life of the tube at work from now on.
+
+        Parameters
+        ----------
+        other : TubeModel, optional
+            Of the same tube in another clinic (:func:`tube_model`): its plan instead of the usual day so far.
+
+        Returns
+        -------
+        Dataset, dim day (one)
+            ``remaining_days`` and ``remaining_seconds`` (quantile), ``failure_share`` (cause).
+
+        Raises
+        ------
+        InputError
+            Nothing was fed, or not a whole day.
+        """
+        if self.cloud is None:
+            refuse("foresee", "a day of telemetry", "none")
+        usual = self.usual if other is None else other.plan
+        rng = stream(self.seed, self.scanner, f"filter of {self.serial}", 0)
+        ahead = future(self.cloud, self.model, usual, rng)
+        return foreseen(ahead, self.cloud.weights, float(usual[kernel.SECONDS]), self._day(self.last))
+
+    def _day(self, date: np.datetime64 | None) -> int:
+        assert date is not None
+        assert self.first is not None
+        return int((date - self.first) / DAY)
+
     def save(self, path: str | Path) -> None:
         """Write all that is needed to go on (an .npz file, see :func:`load_follower`)."""
         saving.save(self, path)
@@ -191,7 +213,7 @@ class Follower:
         if idle > 0:
             self._pass(idle)
         before = self.cloud.weights, self.cloud.variances.copy()
-        seen = step(self.cloud, self.model, day)
+        seen = step(self.cloud, self.model, day, rng)
         self._remember(day, 1)
         self.seconds += float(day[kernel.SECONDS])
         self.days_seen += 1.0
@@ -202,8 +224,7 @@ class Follower:
             row = day_row(self.cloud, self.model, ahead, day, seen, before)
             row |= {"date": date, "tube": self.serial, "exposure_seconds": self.seconds}
             row |= {"seconds_a_day": float(self.usual[kernel.SECONDS])}
-        if self.cloud.effective < LEAST_EFFECTIVE * self.n:
-            renew(self.cloud, self.model, rng)
+        renew_if_few(self.cloud, self.model, rng)
         return row
 
     def _pass(self, idle: int) -> None:

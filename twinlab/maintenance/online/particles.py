@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr, ndtri_exp
+from scipy.special import gammaln, log_ndtr, ndtri_exp
 
 from twinlab.kernels import wear_filter as kernel
 from twinlab.maintenance.online.day_table import Array
 from twinlab.maintenance.online.model import TubeModel
 
 LEAST_EFFECTIVE = 0.5  # share of particles below which they are renewed
-MOVES = 3
+MOVES, MOST_ROUNDS, WANTED_MOVES = 2, 5, 2.0  # in a round; rounds; accepted moves of a particle on average
+WIDER = 1.15  # proposals over the particles' own spread, so that tails are reached
+COLLAPSED, PARTS = 0.25, 8  # share of particles left by a day that is then told in parts
 MOST_BLOCKS = 96  # of the history; then neighbours are joined, so that a block is short against a life
 
 
@@ -101,15 +103,39 @@ def strain(cloud: Cloud, day: Array, *, days: float = 1.0, missed: bool = False)
     cloud.stress[first : first + 3] += days * day[[kernel.THINNING, kernel.BEARING, kernel.ROUGHENING]]
 
 
-def step(cloud: Cloud, model: TubeModel, day: Array) -> Array:
-    """Advance by one day; what each particle expected of the sensors, float64 array (particle, 4)."""
-    seen, noise = np.zeros((cloud.log_weights.size, 4)), np.zeros(3)
+def step(cloud: Cloud, model: TubeModel, day: Array, rng: np.random.Generator) -> Array:
+    """Advance by one day; what each particle expected of the sensors, float64 array (particle, 4).
+
+    A day that would leave few particles (a new tube's first ones) is told in parts, each with a part of its weight,
+    with moves between them.
+    """
+    noise = np.zeros(3)
     strain(cloud, day)
     kernel.sensor_noise(day, model.constants, noise)
+    before = cloud.particles.copy(), cloud.log_weights.copy(), cloud.variances.copy(), cloud.log_evidence
+    seen = _weigh(cloud, model, day, noise)
+    if cloud.effective >= COLLAPSED * cloud.log_weights.size:
+        cloud.history.add(day, cloud.stress, noise)
+        return seen
+    cloud.particles, cloud.log_weights, cloud.variances, cloud.log_evidence = before
+    part, known = day.copy(), noise[noise > 0.0]
+    part[[kernel.ARCS, kernel.WATCHED]] /= PARTS
+    for _ in range(PARTS):
+        _weigh(cloud, model, part, PARTS * noise)
+        cloud.history.add(part, cloud.stress, PARTS * noise)
+        renew_if_few(cloud, model, rng)
+    # densities of the parts multiply to the day's but for their normalisation
+    spread = 0.5 * (PARTS * np.log(2.0 * np.pi * PARTS * known) - np.log(2.0 * np.pi * known)).sum()
+    arcs = PARTS * gammaln(part[kernel.ARCS] + 1.0) - gammaln(day[kernel.ARCS] + 1.0)
+    cloud.log_evidence += float(spread + arcs + day[kernel.ARCS] * np.log(PARTS))
+    return seen
+
+
+def _weigh(cloud: Cloud, model: TubeModel, day: Array, noise: Array) -> Array:
+    seen = np.zeros((cloud.log_weights.size, 4))
     kernel.step(
         cloud.particles, cloud.log_weights, day, cloud.stress, noise, cloud.variances, model.constants, seen
     )
-    cloud.history.add(day, cloud.stress, noise)
     highest = cloud.log_weights.max()
     total = highest + np.log(np.exp(cloud.log_weights - highest).sum())
     cloud.log_evidence += float(total)
@@ -117,8 +143,14 @@ def step(cloud: Cloud, model: TubeModel, day: Array) -> Array:
     return seen
 
 
+def renew_if_few(cloud: Cloud, model: TubeModel, rng: np.random.Generator) -> None:
+    """:func:`renew` when the effective number of particles is low."""
+    if cloud.effective < LEAST_EFFECTIVE * cloud.log_weights.size:
+        renew(cloud, model, rng)
+
+
 def renew(cloud: Cloud, model: TubeModel, rng: np.random.Generator) -> float:
-    """Resample, and move every particle under its whole history [1]_; the share of moves that were accepted.
+    """Resample, and move every particle under its whole history [1]_; accepted moves of a particle on average.
 
     A kernel on static parameters alone (Liu and West) lets factors that telemetry says little of collapse within a
     life; moves that leave the posterior as it is do not.
@@ -129,18 +161,15 @@ def renew(cloud: Cloud, model: TubeModel, rng: np.random.Generator) -> float:
        sequential particle filter method for static models. Biometrika 89:539.
     """
     n = cloud.log_weights.size
-    factors, weights = cloud.particles[:, : kernel.STATICS], cloud.weights
-    centre = weights @ factors
-    centred = factors - centre
-    values, vectors = np.linalg.eigh((centred * weights[:, None]).T @ centred)
-    sd = np.sqrt(np.maximum(values, 0.0))
-    inverse = np.where(sd > 1e-12, 1.0 / np.maximum(sd, 1e-12), 0.0)
     chosen = np.zeros(n, np.int64)
+    weights, factors = cloud.weights, cloud.particles[:, : kernel.STATICS]
+    centre, root, inverse = _gaussian(factors, weights)
     kernel.systematic(weights, rng.uniform(), chosen)
     cloud.particles = cloud.particles[chosen]
     cloud.log_weights[:] = -np.log(n)
-    return float(
-        kernel.move(
+    moved = 0.0
+    for _ in range(MOST_ROUNDS):
+        moved += MOVES * kernel.move(
             cloud.particles,
             cloud.history.blocks,
             cloud.stress,
@@ -149,12 +178,26 @@ def renew(cloud: Cloud, model: TubeModel, rng: np.random.Generator) -> float:
             model.given,
             model.constants,
             centre,
-            np.ascontiguousarray(vectors * sd),
-            np.ascontiguousarray((vectors * inverse).T),
+            root,
+            inverse,
             rng.standard_normal((n, MOVES, kernel.STATICS)),
             np.log(rng.uniform(size=(n, MOVES))),
         )
-    )
+        if moved >= WANTED_MOVES:
+            break
+        centre, root, inverse = _gaussian(cloud.particles[:, : kernel.STATICS], cloud.weights)
+    return float(moved)
+
+
+def _gaussian(x: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """Mean, root of a somewhat wider covariance, and the root's inverse, of weighted rows."""
+    centre = weights @ x
+    centred = x - centre
+    values, vectors = np.linalg.eigh((centred * weights[:, None]).T @ centred)
+    sd = WIDER * np.sqrt(np.maximum(values, 0.0))
+    sd[sd < 1e-7 * sd.max()] = 0.0  # directions in which nothing varies
+    inverse = np.divide(1.0, sd, out=np.zeros_like(sd), where=sd > 0.0)
+    return centre, np.ascontiguousarray(vectors * sd), np.ascontiguousarray((vectors * inverse).T)
 
 
 @dataclass(frozen=True)
@@ -187,9 +230,12 @@ def future(cloud: Cloud, model: TubeModel, usual: Array, rng: np.random.Generato
         ],
         axis=1,
     )
-    z = beyond(now, rng.uniform(size=(n, 2)))
+    u = np.stack(
+        [(rng.permutation(n) + 0.5) / n for _ in range(3)], axis=1
+    )  # even, so that quantiles hardly jitter
+    z = beyond(now, u[:, :2])
     days, causes, worn = np.zeros(n), np.zeros(n, np.int64), np.zeros((n, 3))
-    kernel.remaining(p, z, rng.exponential(size=n), usual, c, days, causes, worn)
+    kernel.remaining(p, z, -np.log(u[:, 2]), usual, c, days, causes, worn)
     return Future(days, causes, worn)
 
 

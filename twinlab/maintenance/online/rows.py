@@ -106,3 +106,17 @@ def labelled(rows: list[dict[str, Any]], first: np.datetime64 | None, scanner: s
         "scanner": ("day", np.full(len(rows), scanner, object)),
     }
     return xr.Dataset(fields).assign_coords(coords)
+
+
+def foreseen(ahead: Future, weights: Array, seconds_a_day: float, day: int) -> xr.Dataset:
+    """Remaining life on one day."""
+    days = quantiles(ahead.days, weights, QUANTILES)[None]
+    share = np.bincount(ahead.causes, weights=weights, minlength=len(kernel.CAUSES))[None]
+    coords = {"day": [day], "quantile": QUANTILES}
+    return xr.Dataset(
+        {
+            "remaining_days": label("remaining_days", days, coords),
+            "remaining_seconds": label("remaining_seconds", days * seconds_a_day, coords),
+            "failure_share": label("failure_share", share, {"day": [day], "cause": list(kernel.CAUSES)}),
+        }
+    )
