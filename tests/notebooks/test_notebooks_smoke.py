@@ -10,7 +10,7 @@ from twinlab.report import execute, index
 from twinlab.report.page import fetched
 
 ROOT = Path(__file__).resolve().parents[2]
-NO_PATIENT = {"10_fleet_maintenance", "12_dose_validation", "13_scanner_validation"}
+NO_PATIENT = {"09_tube_twin", "10_fleet_maintenance", "12_dose_validation", "13_scanner_validation"}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
