@@ -54,7 +54,7 @@ def load_scanner(key_or_path: str | Path) -> Scanner:
     InputError
         Unknown key (lists the known ones), or a file that does not describe a scanner.
     """
-    return Scanner.read(_find(key_or_path, kind="scanner"))
+    return Scanner.read(library_file(key_or_path, folder="scanners", where="load_scanner"))
 
 
 def load_protocol(key_or_path: str | Path, **overrides: Any) -> Protocol:
@@ -78,7 +78,7 @@ def load_protocol(key_or_path: str | Path, **overrides: Any) -> Protocol:
     >>> load_protocol("liver_arterial", kv=100, tube_current_ma=200).mas
     100.0
     """
-    path = _find(key_or_path, kind="protocol")
+    path = library_file(key_or_path, folder="", where="load_protocol")
     data = load_yaml(path)
     for name, rival in (
         ("tube_current_ma", "quality_reference_mas"),
@@ -96,15 +96,21 @@ def load_protocol(key_or_path: str | Path, **overrides: Any) -> Protocol:
     return Protocol.make(data, where=str(path))
 
 
-def _find(key_or_path: str | Path, *, kind: str) -> Path:
+def library_file(key_or_path: str | Path, *, folder: str, where: str) -> Path:
+    """YAML file of a key in a folder of the protocol library ("" is the library itself), or the path itself.
+
+    Raises
+    ------
+    InputError
+        No such file, or an unknown key (lists the known ones).
+    """
     path = Path(key_or_path)
     if path.is_file():
         return path
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
-        refuse(f"load_{kind}", "a YAML file or a key", f"no file {path}")
-    folder = protocol_folder() / "scanners" if kind == "scanner" else protocol_folder()
-    candidate = folder / f"{path}.yaml"
+        refuse(where, "a YAML file or a key", f"no file {path}")
+    candidate = protocol_folder() / folder / f"{path}.yaml"
     if not candidate.is_file():
-        known = list_scanners() if kind == "scanner" else list_protocols()
-        refuse(f"load_{kind}", f"one of {', '.join(known)}, or a YAML file", repr(str(key_or_path)))
+        known = sorted(file.stem for file in candidate.parent.glob("*.yaml"))
+        refuse(where, f"one of {', '.join(known)}, or a YAML file", repr(str(key_or_path)))
     return candidate

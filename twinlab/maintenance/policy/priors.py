@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from twinlab.scanner.library import protocol_folder
+from twinlab.scanner.library import library_file
 from twinlab.schema import Model, refuse
 
 PRIOR = "prior"
@@ -184,14 +184,7 @@ def load_fleet(key_or_path: str | Path = "reference") -> Fleet:
     InputError
         No such file, unknown keys, or a number without a source.
     """
-    path = Path(key_or_path)
-    if not path.is_file() and len(path.parts) == 1 and not path.suffix:
-        folder = protocol_folder() / "fleet"
-        known = sorted(p.stem for p in folder.glob("*.yaml"))
-        if path.name not in known:
-            refuse("load_fleet", f"one of {', '.join(known)}, or a YAML file", repr(path.name))
-        path = folder / f"{path}.yaml"
-    return Fleet.read(path)
+    return Fleet.read(library_file(key_or_path, folder="fleet", where="load_fleet"))
 
 
 def _figures(model: Model, place: str) -> Iterator[tuple[str, Figure]]:

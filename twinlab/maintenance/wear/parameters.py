@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, model_validator
 
 from twinlab.maintenance.wear.streams import stream
-from twinlab.scanner import protocol_folder
+from twinlab.scanner.library import library_file
 from twinlab.schema import Model, refuse
 
 PRIOR = "prior"
@@ -207,11 +207,4 @@ def load_scanner_wear(key_or_path: str | Path = "generic_scanner") -> ScannerWea
 
 def read(model: type[Any], key_or_path: str | Path) -> Any:
     """A model from ``protocols/wear`` by key, or from a path."""
-    path = Path(key_or_path)
-    if not path.is_file() and len(path.parts) == 1 and not path.suffix:
-        folder = protocol_folder() / "wear"
-        known = sorted(p.stem for p in folder.glob("*.yaml"))
-        if path.name not in known:
-            refuse("wear parameters", f"one of {', '.join(known)}, or a YAML file", repr(path.name))
-        path = folder / f"{path}.yaml"
-    return model.read(path)
+    return model.read(library_file(key_or_path, folder="wear", where="wear parameters"))
