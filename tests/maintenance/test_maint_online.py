@@ -9,6 +9,7 @@ import xarray as xr
 from scipy.integrate import solve_ivp
 from scipy.stats import chi2, truncnorm
 
+from twinlab.kernels import wear_days, wear_history
 from twinlab.kernels import wear_filter as kernel
 from twinlab.maintenance.online import (
     Follower,
@@ -53,10 +54,10 @@ def followed(simulated, model):
 
 def vibration_days(n, *, slope, offset, noise, stress=1e-3, seed=0):
     """Days that tell vibration only, on which a bearing's rise is straight: ``offset + slope * stress * day``."""
-    days = np.zeros((n, kernel.DAY_FEATURES))
+    days = np.zeros((n, wear_days.DAY_FEATURES))
     rise = offset + slope * stress * np.arange(1, n + 1)
-    days[:, kernel.BEARING], days[:, kernel.SCANS], days[:, kernel.N_VIBRATION] = stress, 1.0, 1.0
-    days[:, kernel.VIBRATION] = rise + noise * np.random.default_rng(seed).standard_normal(n)
+    days[:, wear_days.BEARING], days[:, wear_days.SCANS], days[:, wear_days.N_VIBRATION] = stress, 1.0, 1.0
+    days[:, wear_days.VIBRATION] = rise + noise * np.random.default_rng(seed).standard_normal(n)
     return days
 
 
@@ -83,7 +84,7 @@ def test_filter_gives_what_kalmans_filter_gives_where_all_is_linear_and_gaussian
             renew(cloud, linear, rng)
             renewals += 1
         h = np.array([1.0, 0.01 * (k + 1)])
-        s, residual = h @ p @ h + noise**2, day[kernel.VIBRATION] - h @ x
+        s, residual = h @ p @ h + noise**2, day[wear_days.VIBRATION] - h @ x
         log_evidence -= 0.5 * (math.log(2.0 * math.pi * s) + residual**2 / s)
         gain = p @ h / s
         x, p = x + gain * residual, p - np.outer(gain, h @ p)
@@ -120,7 +121,7 @@ def test_history_in_blocks_weighs_as_the_days_did(simulated, model):
     whole, again = np.zeros(200), cloud.particles.copy()
     args = (cloud.history.blocks, cloud.stress, model.mean, model.precision, model.given, model.constants)
     for k in range(200):
-        whole[k] = kernel.log_history(again[k], *args)
+        whole[k] = wear_history.log_history(again[k], *args)
         score = again[k, : kernel.STATICS] - model.mean
         whole[k] += 0.5 * score @ model.precision @ score  # the particles were drawn from the prior
     assert np.ptp(cloud.log_weights - whole) < 1e-6 * np.ptp(whole)
@@ -294,7 +295,9 @@ def test_another_tube_is_followed_from_the_prior(simulated, model, followed):
 def test_a_used_tube_has_less_life_left(simulated, model):
     seen = simulated.telemetry.isel(scan=slice(0, 500))
     new = follow(seen, model=model, particles=200)
-    used = follow(seen, model=model, particles=200, exposure_before_s=40 * float(model.plan[kernel.SECONDS]))
+    used = follow(
+        seen, model=model, particles=200, exposure_before_s=40 * float(model.plan[wear_days.SECONDS])
+    )
     gone = new.remaining_days.sel(quantile=0.5)[0] - used.remaining_days.sel(quantile=0.5)[0]
     assert float(gone) == pytest.approx(40, abs=12)
 

@@ -9,13 +9,17 @@ import numpy as np
 import xarray as xr
 
 from twinlab import study
-from twinlab.kernels import wear_filter as kernel
+from twinlab.kernels import wear_days
 from twinlab.maintenance import drift, online, telemetry, wear
 from twinlab.report.maintenance_tube import CAUSES, QC, WEAR
 from twinlab.schema import label, refuse
 
 DAY = np.timedelta64(1, "D")
-SHARES = {"thinning": kernel.THINNING, "bearing wear": kernel.BEARING, "roughening": kernel.ROUGHENING}
+SHARES = {
+    "thinning": wear_days.THINNING,
+    "bearing wear": wear_days.BEARING,
+    "roughening": wear_days.ROUGHENING,
+}
 
 
 class Log(NamedTuple):
@@ -199,7 +203,7 @@ def sensor_words(followed: xr.Dataset) -> str:
 
 def mix_rows(twin: online.Follower, model: online.TubeModel, other: online.TubeModel) -> list[dict[str, Any]]:
     """Wear a scan-second of a median tube under both mixes, and the followed tube's life under each."""
-    seconds = model.plan[kernel.SECONDS], other.plan[kernel.SECONDS]
+    seconds = model.plan[wear_days.SECONDS], other.plan[wear_days.SECONDS]
     rows: list[dict[str, Any]] = [
         {"quantity": "scan-seconds a day", "usual mix": f"{seconds[0]:.0f}", "other mix": f"{seconds[1]:.0f}"}
     ]

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from twinlab.kernels import wear_filter as kernel
+from twinlab.kernels import wear_days
 from twinlab.schema import check, refuse
 
 Array = NDArray[np.float64]
@@ -27,7 +27,7 @@ class Tube(NamedTuple):
     serial : str
     date : datetime64[D] array (scan,)
     scans : float64 array (scan, 9)
-        As :func:`twinlab.kernels.wear_filter.sum_days` wants them, NaN where nothing was recorded.
+        As :func:`twinlab.kernels.wear_days.sum_days` wants them, NaN where nothing was recorded.
     """
 
     serial: str
@@ -97,6 +97,6 @@ def sum_days(
     table = scans.copy()
     for column, usual in zip((3, 4), usual_heat, strict=True):
         table[:, column] = np.where(np.isfinite(table[:, column]), table[:, column], usual)
-    days = np.zeros((n_day, kernel.DAY_FEATURES))
-    kernel.sum_days(table, which.astype(np.int64), tube, room_k, days)
+    days = np.zeros((n_day, wear_days.DAY_FEATURES))
+    wear_days.sum_days(table, which.astype(np.int64), tube, room_k, days)
     return days

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from twinlab.kernels import wear_filter as kernel
+from twinlab.kernels import wear_days
 from twinlab.maintenance.online import saving
 from twinlab.maintenance.online.day_table import DAY, Array, Tube, sum_days, tubes_of
 from twinlab.maintenance.online.model import TubeModel, tube_model
@@ -139,7 +139,7 @@ class Follower:
         usual = self.usual if other is None else other.plan
         rng = stream(self.seed, self.scanner, f"filter of {self.serial}", 0)
         ahead = future(self.cloud, self.model, usual, rng)
-        return foreseen(ahead, self.cloud.weights, float(usual[kernel.SECONDS]), self._day(self.last))
+        return foreseen(ahead, self.cloud.weights, float(usual[wear_days.SECONDS]), self._day(self.last))
 
     def _day(self, date: np.datetime64 | None) -> int:
         assert date is not None
@@ -200,7 +200,7 @@ class Follower:
         self.seconds, self.days_seen = 0.0, 0.0
         if self.tubes == 0 and self.exposure_before_s > 0.0:
             self.seconds = self.exposure_before_s
-            strain(self.cloud, self.model.plan, days=self.seconds / float(self.model.plan[kernel.SECONDS]))
+            strain(self.cloud, self.model.plan, days=self.seconds / float(self.model.plan[wear_days.SECONDS]))
         self.serial, self.tubes = serial, self.tubes + 1
         self.last = date - DAY
 
@@ -215,7 +215,7 @@ class Follower:
         before = self.cloud.weights, self.cloud.variances.copy()
         seen = step(self.cloud, self.model, day, rng)
         self._remember(day, 1)
-        self.seconds += float(day[kernel.SECONDS])
+        self.seconds += float(day[wear_days.SECONDS])
         self.days_seen += 1.0
         self.last = date
         row = None
@@ -223,7 +223,7 @@ class Follower:
             ahead = future(self.cloud, self.model, self.usual, rng)
             row = day_row(self.cloud, self.model, ahead, day, seen, before)
             row |= {"date": date, "tube": self.serial, "exposure_seconds": self.seconds}
-            row |= {"seconds_a_day": float(self.usual[kernel.SECONDS])}
+            row |= {"seconds_a_day": float(self.usual[wear_days.SECONDS])}
         renew_if_few(self.cloud, self.model, rng)
         return row
 
@@ -234,16 +234,16 @@ class Follower:
             self._remember(np.zeros_like(self.usual), idle)
         else:
             strain(self.cloud, self.usual, days=idle, missed=True)
-            self.seconds += 0.5 * idle * float(self.usual[kernel.SECONDS])
+            self.seconds += 0.5 * idle * float(self.usual[wear_days.SECONDS])
 
     def _remember(self, day: Array, days: int) -> None:
         """Running mean of the usual day."""
         for _ in range(days):
             share = 1.0 / min(PLAN_WEIGHT + self.days_seen + 1.0, MEMORY_DAYS)
-            sums = slice(0, kernel.SCANS + 1)
+            sums = slice(0, wear_days.SCANS + 1)
             self.usual[sums] += share * (day[sums] - self.usual[sums])
-            if day[kernel.SCANS] > 0.0:
-                slopes = slice(kernel.RATE_SLOPE, kernel.CURRENT_SLOPE + 1)
+            if day[wear_days.SCANS] > 0.0:
+                slopes = slice(wear_days.RATE_SLOPE, wear_days.CURRENT_SLOPE + 1)
                 self.usual[slopes] += share * (day[slopes] - self.usual[slopes])
 
 

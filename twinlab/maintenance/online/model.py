@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from twinlab.kernels import wear_days
 from twinlab.kernels import wear_filter as kernel
 from twinlab.maintenance.online.day_table import Array, sum_days, tubes_of
 from twinlab.maintenance.wear import (
@@ -118,7 +119,7 @@ def mean_day(telemetry: xr.Dataset, days: int, tube: NDArray[np.void], room_k: f
     which = np.zeros(own.scans.shape[0], np.int64)
     heat = (float(np.nanmean(own.scans[:, 3])), float(np.nanmean(own.scans[:, 4])))
     total = sum_days(own.scans, which, 1, tube=tube, room_k=room_k, usual_heat=heat)[0]
-    total[: kernel.SCANS + 1] /= days
+    total[: wear_days.SCANS + 1] /= days
     return total
 
 
@@ -127,7 +128,7 @@ def _model(clinic_json: str, tube_json: str, parts_json: str) -> TubeModel:
     clinic = Clinic.model_validate_json(clinic_json)
     tube, parts = TubeWear.model_validate_json(tube_json), ScannerWear.model_validate_json(parts_json)
     median, rest = tube.median(), parts.median()
-    room_k = float(rest["room_c"][0]) + kernel.KELVIN
+    room_k = float(rest["room_c"][0]) + wear_days.KELVIN
     scans = workload(clinic, days=PLAN_DAYS, scanner="plan")
     seen = simulate_scanner(scans, tube=tube, parts=parts, spread=0.0).telemetry
     plan = mean_day(seen, PLAN_DAYS, median, room_k)
@@ -153,8 +154,8 @@ def _model(clinic_json: str, tube_json: str, parts_json: str) -> TubeModel:
 def _log_factors(draws: NDArray[np.void], median: NDArray[np.void], scans: Array, room_k: float) -> Array:
     """Logarithms by tube: the factors, offsets of current and vibration, rise of vibration at the end; (tube, 11)."""
     totals, reference = np.zeros((draws.size, 5)), np.zeros((1, 5))
-    kernel.total_stress(draws, scans, room_k, totals)
-    kernel.total_stress(median, scans, room_k, reference)
+    wear_days.total_stress(draws, scans, room_k, totals)
+    wear_days.total_stress(median, scans, room_k, reference)
     ratio = np.log(totals[:, :4] / reference[:, :4])
     growth = np.log(draws["vibration_growth"])
     columns = [

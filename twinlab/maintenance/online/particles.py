@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln, log_ndtr, ndtri_exp
 
+from twinlab.kernels import wear_days, wear_history
 from twinlab.kernels import wear_filter as kernel
 from twinlab.maintenance.online.day_table import Array
 from twinlab.maintenance.online.model import TubeModel
@@ -32,7 +33,7 @@ class History:
         Days in the last one.
     """
 
-    blocks: Array = field(default_factory=lambda: np.zeros((0, kernel.BLOCK)))
+    blocks: Array = field(default_factory=lambda: np.zeros((0, wear_history.BLOCK)))
     length: int = 1
     last: int = 1
 
@@ -42,9 +43,9 @@ class History:
             if self.blocks.shape[0] >= MOST_BLOCKS:
                 self.blocks = self.blocks[0::2] + self.blocks[1::2]
                 self.length *= 2
-            self.blocks = np.concatenate([self.blocks, np.zeros((1, kernel.BLOCK))])
+            self.blocks = np.concatenate([self.blocks, np.zeros((1, wear_history.BLOCK))])
             self.last = 0
-        kernel.add_to_block(self.blocks[-1], day, stress, noise)
+        wear_history.add_to_block(self.blocks[-1], day, stress, noise)
         self.last += 1
 
 
@@ -91,7 +92,7 @@ def new_cloud(model: TubeModel, n: int, rng: np.random.Generator) -> Cloud:
     particles[:, : kernel.STATICS] = factors
     particles[:, kernel.CURRENT_OFFSET :] = model.conditional(factors)
     stress = np.zeros(kernel.STRESS)
-    stress[kernel.POWER] = 1.0 + model.plan[kernel.RATE_SLOPE]
+    stress[kernel.POWER] = 1.0 + model.plan[wear_days.RATE_SLOPE]
     return Cloud(
         particles, np.full(n, -np.log(n)), model.constants[[kernel.OFFSET_0, kernel.OFFSET_1]], stress
     )
@@ -100,7 +101,9 @@ def new_cloud(model: TubeModel, n: int, rng: np.random.Generator) -> Cloud:
 def strain(cloud: Cloud, day: Array, *, days: float = 1.0, missed: bool = False) -> None:
     """Add the stress of days like one to the tube's life."""
     first = kernel.MISSED if missed else kernel.SEEN
-    cloud.stress[first : first + 3] += days * day[[kernel.THINNING, kernel.BEARING, kernel.ROUGHENING]]
+    cloud.stress[first : first + 3] += (
+        days * day[[wear_days.THINNING, wear_days.BEARING, wear_days.ROUGHENING]]
+    )
 
 
 def step(cloud: Cloud, model: TubeModel, day: Array, rng: np.random.Generator) -> Array:
@@ -119,15 +122,15 @@ def step(cloud: Cloud, model: TubeModel, day: Array, rng: np.random.Generator) -
         return seen
     cloud.particles, cloud.log_weights, cloud.variances, cloud.log_evidence = before
     part, known = day.copy(), noise[noise > 0.0]
-    part[[kernel.ARCS, kernel.WATCHED]] /= PARTS
+    part[[wear_days.ARCS, wear_days.WATCHED]] /= PARTS
     for _ in range(PARTS):
         _weigh(cloud, model, part, PARTS * noise)
         cloud.history.add(part, cloud.stress, PARTS * noise)
         renew_if_few(cloud, model, rng)
     # densities of the parts multiply to the day's but for their normalisation
     spread = 0.5 * (PARTS * np.log(2.0 * np.pi * PARTS * known) - np.log(2.0 * np.pi * known)).sum()
-    arcs = PARTS * gammaln(part[kernel.ARCS] + 1.0) - gammaln(day[kernel.ARCS] + 1.0)
-    cloud.log_evidence += float(spread + arcs + day[kernel.ARCS] * np.log(PARTS))
+    arcs = PARTS * gammaln(part[wear_days.ARCS] + 1.0) - gammaln(day[wear_days.ARCS] + 1.0)
+    cloud.log_evidence += float(spread + arcs + day[wear_days.ARCS] * np.log(PARTS))
     return seen
 
 
@@ -169,7 +172,7 @@ def renew(cloud: Cloud, model: TubeModel, rng: np.random.Generator) -> float:
     cloud.log_weights[:] = -np.log(n)
     moved = 0.0
     for _ in range(MOST_ROUNDS):
-        moved += MOVES * kernel.move(
+        moved += MOVES * wear_history.move(
             cloud.particles,
             cloud.history.blocks,
             cloud.stress,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from twinlab.kernels import wear_days
 from twinlab.kernels import wear_filter as kernel
 from twinlab.maintenance.online.day_table import Array
 from twinlab.maintenance.online.model import FACTORS, TubeModel
@@ -54,14 +55,14 @@ def _sensors(model: TubeModel, day: Array, seen: Array, before: tuple[Array, Arr
     """Values of a day's sensors and what was expected of them."""
     weights, variances = before
     c, value = model.constants, np.full(4, np.nan)
-    counts = day[[kernel.N_CURRENT, kernel.N_VIBRATION, kernel.N_OUTPUT]]
+    counts = day[[wear_days.N_CURRENT, wear_days.N_VIBRATION, wear_days.N_OUTPUT]]
     value[0], value[1], value[2] = (
-        np.exp(day[kernel.CURRENT]),
-        np.exp(day[kernel.VIBRATION]),
-        day[kernel.OUTPUT],
+        np.exp(day[wear_days.CURRENT]),
+        np.exp(day[wear_days.VIBRATION]),
+        day[wear_days.OUTPUT],
     )
-    if day[kernel.WATCHED] > 0.0:
-        value[3] = day[kernel.ARCS]
+    if day[wear_days.WATCHED] > 0.0:
+        value[3] = day[wear_days.ARCS]
     noise = np.square(c[[kernel.NOISE_CURRENT, kernel.NOISE_VIBRATION, kernel.NOISE_OUTPUT]])
     noise = noise / np.maximum(counts, 1.0) + np.append(variances, 0.0)
     moments = [_moments(seen[:, k], weights) for k in range(4)]
