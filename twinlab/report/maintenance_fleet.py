@@ -287,8 +287,8 @@ def place(prior: str) -> str:
     Examples
     --------
     >>> place("modes.slip_ring.seen"), place("service.other_hours")
-    ('slip ring: seen', 'other hours')
+    ('slip ring: seen', 'failures without wear: hours')
     """
     branch, *rest = prior.split(".")
-    text = [r.replace("_", " ") for r in rest]
+    text = [r.replace("other_", "failures without wear: ").replace("_", " ") for r in rest]
     return f"{text[0]}: {text[1]}" if branch in ("modes", "parts") else text[-1]
