@@ -94,7 +94,7 @@ def observe(
     start = np.datetime64(str(plan.attrs["start"]), "D")
     known = (seen["tube"].to_numpy() == first) & (seen["time"].to_numpy() < start + days * DAY)
     last = min(days, state.sizes["day"])
-    words = f"Simulated: {int(known.sum())} exposures of a scanner's first tube in its first {last} days are followed."
+    words = f"Simulated: {int(known.sum()):,} exposures of a scanner's first tube in its first {last} days are followed."
     return Log(seen.isel(scan=known), state, words)
 
 
@@ -272,8 +272,8 @@ def check_words(values: xr.Dataset, found: Mapping[str, xr.Dataset], *, baseline
     told = sorted((day, name) for name, day in first.items() if np.isfinite(day))
     if not told:
         return "No daily value leaves its baseline: this wear does not show in the daily check."
-    words = ", ".join(f"{QC[name].split(' [')[0].lower()} on day {day:.0f}" for day, name in told)
-    quiet = [QC[name].split(" [")[0].lower() for name, day in first.items() if not np.isfinite(day)]
+    words = ", ".join(f"{_quantity(name)} on day {day:.0f}" for day, name in told)
+    quiet = [_quantity(name) for name, day in first.items() if not np.isfinite(day)]
     return f"First alarms: {words}." + (f" None from {', '.join(quiet)}." if quiet else "")
 
 
@@ -333,3 +333,9 @@ def headline(followed: xr.Dataset, log: Log) -> str:
 def sources() -> list[Any]:
     """Parameters of tube and scanner, with where they come from."""
     return [wear.load_tube_wear(), wear.load_scanner_wear()]
+
+
+def _quantity(name: str) -> str:
+    """A daily value's name inside a sentence: its abbreviations stay as they are."""
+    first, *rest = QC[name].split(" [")[0].split(" ")
+    return " ".join([first if first.isupper() else first.lower(), *rest])
