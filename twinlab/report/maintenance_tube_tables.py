@@ -94,7 +94,8 @@ def observe(
     start = np.datetime64(str(plan.attrs["start"]), "D")
     known = (seen["tube"].to_numpy() == first) & (seen["time"].to_numpy() < start + days * DAY)
     last = min(days, state.sizes["day"])
-    words = f"Simulated: {int(known.sum()):,} exposures of a scanner's first tube in its first {last} days are followed."
+    count = int(known.sum())
+    words = f"Simulated: {count:,} exposures of a scanner's first tube in its first {last} days are followed."
     return Log(seen.isel(scan=known), state, words)
 
 
