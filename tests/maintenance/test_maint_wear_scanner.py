@@ -113,7 +113,7 @@ def test_workload_asks_what_the_protocols_ask():
         drive(exam.model_copy(update={"protocol": "dual_energy_abdomen"}))
 
 
-def test_telemetry_and_state_are_those_of_the_contract(month):
+def test_telemetry_and_state_are_those_of_the_registry(month):
     scans, (telemetry, state) = month
     check(telemetry, *TELEMETRY, where="test")
     check(state, *STATE, where="test")
