@@ -103,6 +103,7 @@ def _published() -> xr.Dataset:
         ["case", "spectrum", "mode", "volume"]
     )
     table = table.assign(low=table["mean"] * 0.999, high=table["mean"] * 1.001)
+    table = table.assign(low_sd=table["sd"], high_sd=table["sd"])
     return table.assign(
         difference=table["value"] / table["mean"] - 1, excess=table["mean"] * 0 + [0.5, 0, 2.5]
     )
