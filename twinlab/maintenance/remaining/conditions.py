@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from twinlab.maintenance.remaining.histories import WHERE, Array, Histories
 from twinlab.schema import refuse
 
-TIGHT = 0.01  # share of the settings' variance that may stay inside the clusters
+TIGHT = 0.001  # share of the settings' variance that may stay inside the clusters
 MOST = 12
 TELLS = 0.1  # share of some sensor's variance that lies between conditions, else there is but one
 ENOUGH = 20  # rows that a condition needs for a mean and a spread
@@ -66,7 +66,7 @@ class Conditions:
 def fit_conditions(units: Histories, *, seed: int = 0) -> Conditions:
     """Cluster the settings and measure each sensor in each cluster.
 
-    k-means with the least number of clusters that leaves at most 1 % of the variance of the settings inside
+    k-means with the least number of clusters that leaves at most 0.1 % of the variance of the settings inside
     them (at most 12; 6 for C-MAPSS FD002 and FD004). Clusters that explain less than 10 % of the variance of
     every sensor are no conditions, and one is used (FD001, FD003).
 
