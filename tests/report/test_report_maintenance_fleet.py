@@ -44,7 +44,7 @@ def test_every_figure_draws_and_says_what_it_shows(made):
         assert len(picture.alt) > 30
     told = tables.tornado_words(worlds, draws)
     assert "2 worlds" in told
-    assert "other hours" in told
+    assert "failures without wear: hours" in told
     assert "Simulated and expected fill rates" in tables.stock_words(stock)
     assert 0 <= tables.stock_gap(stock) < 0.3
 
