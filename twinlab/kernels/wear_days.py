@@ -8,8 +8,8 @@ import numpy as np
 from numba import njit
 
 from twinlab.kernels.wear_filament import filament_temperature, heating_current, thinning_rate
+from twinlab.kernels.wear_loop import spot_above_bulk
 from twinlab.kernels.wear_rates import arc_rate, bearing_rate, roughening_rate
-from twinlab.kernels.wear_thermal import band_rise, spot_rise
 
 KELVIN = 273.15
 PROBE = 0.97  # diameter ratio at which slopes against a new wire are taken, the middle of a life
@@ -30,25 +30,10 @@ def scan_stress(tube, kv, ma, seconds, oil_k, anode_k, ratio):
     bearing_k = oil_k + tube.bearing_heat_share * (anode_k - oil_k)
     turning = seconds + tube.rotor_overhead_s
     bearing = turning * bearing_rate(bearing_k, tube.bearing_life_s, tube.bearing_activation_ev)
-    rise = spot_rise(
-        power,
-        tube.spot_width_m,
-        tube.spot_length_m,
-        tube.track_radius_m,
-        tube.rotor_hz,
-        tube.track_effusivity,
-    )
-    band = band_rise(
-        power,
-        seconds,
-        tube.spot_length_m,
-        tube.track_radius_m,
-        tube.track_effusivity,
-        tube.band_resistance_k_w,
-    )
+    rise, above = spot_above_bulk(tube, power, seconds)
     mean_k = anode_k - 0.5 * power * seconds / tube.anode_j_k  # the anode was cooler before the exposure
     rough = seconds * roughening_rate(
-        rise, mean_k + band + rise, tube.roughening_um_s, tube.rise_power, tube.peak_power
+        rise, mean_k + above, tube.roughening_um_s, tube.rise_power, tube.peak_power
     )
     arcs = seconds * arc_rate(kv, 0.0, 1.0, tube.arc_rate_per_s, tube.arc_kv_power, 0.0, 0.0)
     current = heating_current(t, tube.wire_diameter_m * ratio)
